@@ -1,0 +1,52 @@
+# The commands of the house. `make run` and `make test` install what they need into .venv first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+JOBS ?= 2
+STAMP := $(VENV)/.mxpipe-installed
+NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
+SOURCES := mxpipe operators integrations dags scripts tests benchmarks
+WITH_JAVA = export JAVA_HOME="$$($(PYTHON) scripts/java_home.py)";
+
+.PHONY: help install run ui test check format bench asan tsan clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt scripts/install.sh $(NATIVE)
+	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/install.sh
+	@touch $@
+
+install: $(STAMP) ## Build the engine and install it with its extras into .venv, from constraints.txt
+
+run: $(STAMP) ## January to March of the flight-delay retraining: Airflow, Spark, the engine, MLflow, a served champion
+	@$(WITH_JAVA) $(PYTHON) scripts/run_months.py
+
+ui: $(STAMP) ## Airflow and the MLflow UI on loopback with the DAG loaded, until Ctrl-C
+	@$(WITH_JAVA) exec $(PYTHON) scripts/ui.py
+
+test: $(STAMP) ## All tests but the slow ones (PYTEST="-m slow" runs those)
+	@$(WITH_JAVA) $(PYTHON) -m pytest $(PYTEST)
+
+check: $(STAMP) ## Style, types, layers: what a change must pass before it is read
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/check.sh
+
+format: $(STAMP) ## Put Python and C++ into the house style
+	@$(VENV)/bin/ruff check --fix --quiet $(wildcard $(SOURCES)) && $(VENV)/bin/ruff format --quiet $(wildcard $(SOURCES))
+	@git ls-files 'native/*.cpp' 'native/*.hpp' | xargs -r $(VENV)/bin/clang-format -i
+
+bench: $(STAMP) ## Ours against PyTorch (where it is installed) and the machine's limits
+	@$(PYTHON) -m benchmarks $(BENCH)
+
+asan: $(STAMP) ## The native tests under the address and undefined-behaviour sanitizers
+	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/sanitize.sh address,undefined
+
+tsan: $(STAMP) ## The native tests under the thread sanitizer
+	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/sanitize.sh thread
+
+clean: ## Remove what was built and what runs have written; keep .venv
+	@rm -rf build var dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache $(STAMP)
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs mxpipe with every extra that its tests and its main job use into $VENV, from constraints.txt.
+# uv does it in seconds and is put into $VENV if the machine has none; where it cannot be had, pip does.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+VENV=${VENV:-.venv}
+EXTRAS=${EXTRAS:-airflow,mlflow,spark,serve,demo,dev}
+PYTHON=${PYTHON:-python3}
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  { echo "[install] Python 3.11 or newer must be used; got $("$PYTHON" --version). Set PYTHON." >&2; exit 1; }
+command -v "${CXX:-g++}" >/dev/null ||
+  { echo "[install] a C++20 compiler must be on PATH; got none. Debian: apt install g++." >&2; exit 1; }
+
+UV=$(command -v uv || true)
+if [ ! -x "$VENV/bin/python" ]; then
+  if [ -n "$UV" ]; then
+    "$UV" venv --quiet --python "$PYTHON" --seed "$VENV"
+  else
+    "$PYTHON" -m venv "$VENV" ||
+      { echo "[install] the venv module must work. Debian: apt install python3-venv." >&2; exit 1; }
+  fi
+fi
+if [ -z "$UV" ] && [ ! -x "$VENV/bin/uv" ]; then
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv ||
+    echo "[install] uv is not to be had; pip goes on, slower." >&2
+fi
+[ -n "$UV" ] || UV=$VENV/bin/uv
+if [ -x "$UV" ]; then
+  # One thread of its resolver a core is enough, and hard links spare a second copy of 1.4 GB.
+  install() { "$UV" pip install --quiet --python "$VENV/bin/python" -c constraints.txt "$@"; }
+else
+  install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
+fi
+
+# ccache makes a second build of the same sources nearly free.
+if command -v ccache >/dev/null; then
+  export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+fi
+export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2}
+
+# The build runs in this environment, not in an isolated copy: what it needs is installed once, and the
+# build folder stays valid, so that a change of one source compiles one source.
+mapfile -t BUILD < <("$VENV/bin/python" - <<'PY'
+import tomllib
+print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))
+PY
+)
+install "${BUILD[@]}"
+PATH="$PWD/$VENV/bin:$PATH" install --no-build-isolation -e ".[$EXTRAS]"

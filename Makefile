@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 JOBS ?= 2
+PYTEST ?= -m "not slow"
 STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
-EXTRAS=${EXTRAS:-airflow,mlflow,spark,serve,demo,dev}
+EXTRAS=${EXTRAS:-demo,dev}
 PYTHON=${PYTHON:-python3}
 
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -46,5 +46,5 @@ import tomllib
 print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))
 PY
 )
-install "${BUILD[@]}"
+install "${BUILD[@]}" cmake ninja
 PATH="$PWD/$VENV/bin:$PATH" install --no-build-isolation -e ".[$EXTRAS]"

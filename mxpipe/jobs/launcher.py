@@ -1,0 +1,90 @@
+"""What every launcher can do, and how one is chosen by name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mxpipe.errors import SpecificationError
+from mxpipe.train.spec import TrainSpec
+from mxpipe.train.status import JobStatus
+
+
+class JobHandle(NamedTuple):
+    """A submitted job.
+
+    Attributes:
+        id: Names the job within its launcher; a pure function of the key.
+        run_directory: Where its files are, see :mod:`mxpipe.train.run_directory`.
+    """
+
+    id: str
+    run_directory: Path
+
+
+class Launcher(Protocol):
+    """Four verbs. All of them may be called from any process, at any time, any number of times."""
+
+    def submit(
+        self,
+        spec: TrainSpec,
+        key: str,
+        *,
+        builders: Collection[str] = (),
+        callbacks: Collection[str] = (),
+    ) -> JobHandle:
+        """Start the job of this key, resume it, or find it at work or finished."""
+
+    def poll(self, job_id: str) -> JobStatus:
+        """The job's status; a job whose process is gone is INTERRUPTED."""
+
+    def cancel(self, job_id: str, timeout: float = 30.0) -> JobStatus:
+        """End the job; returns when none of its processes runs any more."""
+
+    def logs(self, job_id: str, offset: int = 0) -> tuple[str, int]:
+        """The log from a byte offset, and the offset to go on from."""
+
+
+_FACTORIES: dict[str, Callable[..., Launcher]] = {}
+
+
+def register_launcher(name: str, factory: Callable[..., Launcher]) -> None:
+    """Give a launcher a name. Adapters call this when they are imported.
+
+    Raises:
+        SpecificationError: The name is taken by another factory.
+    """
+    if _FACTORIES.setdefault(name, factory) is not factory:
+        raise SpecificationError(f"[launcher] the name must be free; got {name!r}, which is registered.")
+
+
+def get_launcher(name: str, **arguments: Any) -> Launcher:
+    """Make the launcher of a name.
+
+    Args:
+        name: "local", or what an adapter registered.
+        arguments: What its factory takes; for "local" the `root` directory.
+
+    Raises:
+        SpecificationError: No launcher has this name.
+    """
+    if name not in _FACTORIES:
+        raise SpecificationError(f"[launcher] the name must be one of {sorted(_FACTORIES)}; got {name!r}.")
+    return _FACTORIES[name](**arguments)
+
+
+def job_id_of(key: str) -> str:
+    """The id of a key's job: readable, safe as a file name, and different for different keys.
+
+    Example:
+        >>> job_id_of("flights/2013-01")
+        'flights-2013-01-6c24a3a9d9a1'
+    """
+    if not key:
+        raise SpecificationError("[job] the key must not be empty; got ''.")
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", key).strip("-.")[:48]
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return f"{readable}-{digest}" if readable else digest

@@ -1,0 +1,157 @@
+"""Which process is ours: identities that a recycled process id cannot fake.
+
+A process is named by its id, its start time in clock ticks since boot, and the boot's id. Its descendants are
+found by a token in their environment, which children inherit. Signals go through a pidfd, opened before the
+identity is checked, so that there is no moment in which the id could pass to a stranger. Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+TOKEN_VARIABLE = "MXPIPE_JOB_TOKEN"
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process of one boot of one machine.
+
+    Attributes:
+        pid: Process id.
+        start_ticks: When it started, in clock ticks since boot (field 22 of /proc/PID/stat).
+        boot_id: The boot it lives in.
+        token: What its descendants carry in their environment, or "".
+
+    Example:
+        >>> ProcessIdentity.of(os.getpid()).is_alive()
+        True
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    token: str = ""
+
+    @classmethod
+    def of(cls, pid: int, token: str = "") -> ProcessIdentity:
+        """The identity of a running process.
+
+        Raises:
+            ProcessLookupError: There is no such process.
+        """
+        stat = _read_stat(pid)
+        if stat is None:
+            raise ProcessLookupError(f"[process] the id must name a running process; got {pid}.")
+        return cls(pid, stat[1], _boot_id(), token)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> ProcessIdentity | None:
+        """An identity from parsed JSON, or None when it is incomplete."""
+        try:
+            assert value is not None
+            return cls(
+                int(value["pid"]), int(value["start_ticks"]), str(value["boot_id"]), str(value["token"])
+            )
+        except (AssertionError, KeyError, TypeError, ValueError):
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The identity as JSON values."""
+        return asdict(self)
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        if self.boot_id != _boot_id():
+            return False
+        stat = _read_stat(self.pid)
+        return stat is not None and stat[0] not in "ZX" and stat[1] == self.start_ticks
+
+    def descendants(self) -> list[ProcessIdentity]:
+        """Processes that carry the token, without this one."""
+        if not self.token or self.boot_id != _boot_id():
+            return []
+        marker = f"{TOKEN_VARIABLE}={self.token}".encode()
+        found = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) in (self.pid, os.getpid()):
+                continue
+            try:
+                environment = Path("/proc", entry, "environ").read_bytes()
+                if marker in environment.split(b"\0"):
+                    identity = ProcessIdentity.of(int(entry))
+                    if identity.is_alive():
+                        found.append(identity)
+            except OSError:  # gone meanwhile, or another user's
+                continue
+        return found
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal to this very process; returns False when it no longer runs."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            if not self.is_alive():
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def end_processes(leader: ProcessIdentity, timeout: float) -> None:
+    """End a process and its descendants: SIGTERM, up to `timeout` seconds of patience, then SIGKILL.
+
+    Returns only when none of them runs any more.
+
+    Raises:
+        TimeoutError: A process outlived SIGKILL by 10 s (it hangs in the kernel).
+    """
+    leader.signal(signal.SIGTERM)
+    if not _wait_for_end([leader], timeout):
+        leader.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10.0
+    while True:  # a descendant may have started another one before it was hit
+        remaining = [process for process in (leader, *leader.descendants()) if process.is_alive()]
+        if not remaining:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"[process] SIGKILL must end the processes; got {remaining} still running.")
+        for process in remaining:
+            process.signal(signal.SIGKILL)
+        _wait_for_end(remaining, 0.2)
+
+
+def _wait_for_end(processes: Iterable[ProcessIdentity], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    pause = 0.005
+    while any(process.is_alive() for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return True
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip()
+
+
+def _read_stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process. The command's name may hold spaces and parentheses."""
+    try:
+        fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[19])

@@ -1,0 +1,12 @@
+"""Models on disk: a folder that holds a graph, its weights and its preprocessing, and cannot run code.
+
+Enters: a trained net with its preprocessor. Leaves: `model.json` and `weights.safetensors`, and a thread-safe
+:class:`Model` that predicts from raw columns. Called by training, serving, the command line and the MLflow
+flavor.
+"""
+
+from __future__ import annotations
+
+from mxpipe.model.safetensors import read_safetensors, write_safetensors
+
+__all__ = ["read_safetensors", "write_safetensors"]

@@ -1,0 +1,116 @@
+// simplify: dead code, common subexpressions, and algebra that keeps every bit. One walk in topological order.
+#include <algorithm>
+#include <map>
+#include <sstream>
+#include <string>
+
+#include "passes/passes.hpp"
+#include "passes/rewriter.hpp"
+
+namespace mxpipe {
+namespace {
+
+bool is_op(const Node& node, std::string_view name) { return node.kind == NodeKind::op && node.op && node.op->name == name; }
+
+// Two nodes with equal keys compute the same bytes: random ops too, since they are functions of key and offset.
+std::string key_of(const Node& node) {
+  std::ostringstream key;
+  key.precision(17);
+  key << node.op->name << "{" << node.attributes << "}";
+  for (const Value input : node.inputs) key << " " << input.node << "." << input.output;
+  for (const TensorType& type : node.outputs) key << " " << type;
+  return key.str();
+}
+
+std::string key_of_constant(const Node& node) {
+  std::ostringstream key;
+  key << "constant " << node.outputs[0] << " ";
+  key.write(reinterpret_cast<const char*>(node.constant->data()), static_cast<std::streamsize>(node.constant->size()));
+  return key.str();
+}
+
+// Axes that swap the last two and keep the rest.
+bool swaps_last_two(const Integers& axes) {
+  const std::size_t rank = axes.size();
+  if (rank < 2) return false;
+  for (std::size_t i = 0; i + 2 < rank; ++i) {
+    if (axes[i] != static_cast<std::int64_t>(i)) return false;
+  }
+  return axes[rank - 1] == static_cast<std::int64_t>(rank) - 2 && axes[rank - 2] == static_cast<std::int64_t>(rank) - 1;
+}
+
+class Simplifier {
+ public:
+  explicit Simplifier(const Graph& from) : from_(from), rewriter_(from) {}
+
+  Graph run() {
+    const std::vector<bool> live = live_nodes(from_);
+    for (std::size_t i = 0; i < from_.nodes.size(); ++i) {
+      if (live[i]) visit(static_cast<std::int32_t>(i));
+    }
+    Graph result = rewriter_.finish();
+    return result;
+  }
+
+ private:
+  void visit(std::int32_t index) {
+    Node node = from_.nodes[static_cast<std::size_t>(index)];
+    if (node.kind == NodeKind::input) return rewriter_.copy(index);
+    for (Value& input : node.inputs) input = rewriter_.get(input);
+    if (node.kind == NodeKind::op) {
+      if (const Value same = identity(node); same.valid()) return rewriter_.set({index, 0}, same);
+      if (is_op(node, "matmul")) absorb_transposes(node);
+    }
+    const std::string key = node.kind == NodeKind::constant ? key_of_constant(node) : key_of(node);
+    const auto [found, fresh] = seen_.try_emplace(key, static_cast<std::int32_t>(rewriter_.graph().nodes.size()));
+    if (fresh) return rewriter_.adopt(index, std::move(node));
+    for (std::int32_t output = 0; output < static_cast<std::int32_t>(node.outputs.size()); ++output) {
+      rewriter_.set({index, output}, {found->second, output});
+    }
+  }
+
+  // A value that already holds what `node` would compute; may shorten a chain of views first.
+  Value identity(Node& node) {
+    const Graph& graph = rewriter_.graph();
+    if (node.inputs.empty()) return {};
+    if (node.op->view) {
+      const Node& producer = graph.node(node.inputs[0]);
+      if (producer.kind == NodeKind::op && producer.op && producer.op->view) node.inputs[0] = producer.inputs[0];
+    }
+    const bool keeps_value = node.op->view || is_op(node, "cast") || is_op(node, "broadcast_to");
+    if (keeps_value && graph.type(node.inputs[0]) == node.outputs[0]) return node.inputs[0];
+    return {};
+  }
+
+  void absorb_transposes(Node& node) {
+    absorb_transpose(node, 0, "transpose_a");
+    absorb_transpose(node, 1, "transpose_b");
+  }
+
+  void absorb_transpose(Node& node, std::size_t input, std::string_view flag) {
+    const Node& producer = rewriter_.graph().node(node.inputs[input]);
+    if (!is_op(producer, "transpose") || !swaps_last_two(producer.attributes.integers("axes"))) return;
+    node.inputs[input] = producer.inputs[0];
+    node.attributes.set(flag, !node.attributes.boolean(flag));
+  }
+
+  const Graph& from_;
+  Rewriter rewriter_;
+  std::map<std::string, std::int32_t> seen_;
+};
+
+// Rules leave producers without readers behind.
+Graph drop_dead(const Graph& graph) {
+  const std::vector<bool> live = live_nodes(graph);
+  Rewriter rewriter(graph);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (live[i]) rewriter.copy(static_cast<std::int32_t>(i));
+  }
+  return rewriter.finish();
+}
+
+}  // namespace
+
+Graph simplify(const Graph& graph) { return drop_dead(Simplifier(graph).run()); }
+
+}  // namespace mxpipe

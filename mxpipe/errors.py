@@ -5,6 +5,8 @@
     MxpipeError
     ├── OperatorError (ValueError)          an op was called with inputs or attributes it cannot take
     ├── GraphError (ValueError)             a graph is malformed, or a traced value was read
+    ├── BlockError (RuntimeError)           a block, parameter or trainer was used in a way it cannot serve
+    │   └── DeferredInitializationError     a parameter's shape is not known before the first forward pass
     ├── DataError (ValueError)              something is wrong with the data itself: a retry cannot help
     │   ├── SchemaError                     a column is missing or has another type
     │   ├── SnapshotCorruptError            a shard or manifest does not match its digest
@@ -17,6 +19,7 @@
     │   ├── JobFailedError                  the job ended with an error of its own
     │   ├── JobCancelledError               the job was cancelled by someone
     │   └── LeaseHeldError                  another live process works in this run directory
+    ├── ServingError (RuntimeError)         an inference server did not start, or has no such model
     ├── StorageError (OSError)              the disk is full, or a file cannot be written: nothing was published
     ├── TrackingError (RuntimeError)        the tracking server refused, or cannot be reached
     ├── RegistryConflictError (RuntimeError)  the champion changed meanwhile: evaluate again
@@ -43,6 +46,14 @@ class OperatorError(MxpipeError, ValueError):
 
 class GraphError(MxpipeError, ValueError):
     """A graph is malformed, or the value of a traced array was read."""
+
+
+class BlockError(MxpipeError, RuntimeError):
+    """A block, parameter or trainer was used in a way it cannot serve."""
+
+
+class DeferredInitializationError(BlockError):
+    """A parameter has no value yet: its shape is not known before the first forward pass."""
 
 
 class DataError(MxpipeError, ValueError):
@@ -93,6 +104,10 @@ class LeaseHeldError(JobError):
     """Another live process works in this run directory."""
 
 
+class ServingError(MxpipeError, RuntimeError):
+    """An inference server did not start, stop or load what it was asked to."""
+
+
 class StorageError(MxpipeError, OSError):
     """The disk is full, or a file cannot be written: nothing was published."""
 
@@ -111,6 +126,27 @@ class GateRejectedError(MxpipeError, RuntimeError):
 
 class MissingExtraError(MxpipeError, ImportError):
     """An optional dependency is not installed."""
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether doing the same again may succeed: not when the data, the model or the specification is wrong.
+
+    Example:
+        >>> is_retryable(StorageError("full")), is_retryable(SchemaError("no such column"))
+        (True, False)
+    """
+    permanent = (
+        OperatorError,
+        GraphError,
+        BlockError,
+        DataError,
+        ModelFormatError,
+        SpecificationError,
+        RequestError,
+        GateRejectedError,
+        MissingExtraError,
+    )
+    return not isinstance(error, permanent)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,8 +33,9 @@ class Launcher(Protocol):
         spec: TrainSpec,
         key: str,
         *,
+        fresh: bool = False,
         builders: Collection[str] = (),
-        callbacks: Collection[str] = (),
+        callbacks: Mapping[str, Mapping[str, Any]] = {},
     ) -> JobHandle:
         """Start the job of this key, resume it, or find it at work or finished."""
 
@@ -81,7 +82,7 @@ def job_id_of(key: str) -> str:
 
     Example:
         >>> job_id_of("flights/2013-01")
-        'flights-2013-01-6c24a3a9d9a1'
+        'flights-2013-01-0b4433cbd271'
     """
     if not key:
         raise SpecificationError("[job] the key must not be empty; got ''.")

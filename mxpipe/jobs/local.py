@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError
 from mxpipe.jobs import spawn
 from mxpipe.jobs.launcher import JobHandle, job_id_of
-from mxpipe.jobs.process import TOKEN_VARIABLE, ProcessIdentity, end_processes
+from mxpipe.jobs.process import CALLBACKS_VARIABLE, TOKEN_VARIABLE, ProcessIdentity, end_processes
 from mxpipe.model.storage import storage_errors, write_json
 from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
@@ -57,17 +59,21 @@ class LocalLauncher:
         spec: TrainSpec,
         key: str,
         *,
+        fresh: bool = False,
         builders: Collection[str] = (),
-        callbacks: Collection[str] = (),
+        callbacks: Mapping[str, Mapping[str, Any]] = {},
     ) -> JobHandle:
         """Start the job of this key, resume it, or find it at work or finished.
 
         Args:
             spec: What to train.
             key: Names the job: the same key always means the same job.
+            fresh: End a live job of this key and drop what it did, instead of going on from it. A finished
+                one stays: it would come out the same.
             builders: The `package.module:function` texts that the specification may import.
-            callbacks: `package.module:function` factories, called with the run directory's path, whose
-                callbacks follow the training.
+            callbacks: What follows the training, by name, with its configuration: names of the entry-point
+                group `mxpipe.callbacks`, or `package.module:function` factories. They travel in the worker's
+                environment.
 
         Returns:
             The job, whether it was started now or not.
@@ -80,6 +86,8 @@ class LocalLauncher:
         run = self.run_directory(job_id)
         handle = JobHandle(job_id, run.path)
         with self._launch_lock(run):
+            if fresh:
+                self._start_over(run)
             try:
                 lease = run.acquire_lease()
             except LeaseHeldError:
@@ -96,15 +104,19 @@ class LocalLauncher:
         return handle
 
     def _start(
-        self, run: RunDirectory, lease: Lease, builders: Collection[str], callbacks: Collection[str]
+        self,
+        run: RunDirectory,
+        lease: Lease,
+        builders: Collection[str],
+        callbacks: Mapping[str, Mapping[str, Any]],
     ) -> None:
         token = uuid.uuid4().hex
         worker = [sys.executable, "-m", "mxpipe.jobs.worker", str(run.path), "--lease", str(lease.descriptor)]
         worker += [text for builder in builders for text in ("--builder", builder)]
-        worker += [text for callback in callbacks for text in ("--callback", callback)]
+        given = {TOKEN_VARIABLE: token, CALLBACKS_VARIABLE: json.dumps(callbacks), "PYTHONUNBUFFERED": "1"}
         started = subprocess.run(
             [sys.executable, "-I", "-S", spawn.__file__, str(run.log_path), *worker],
-            env=os.environ | {TOKEN_VARIABLE: token, "PYTHONUNBUFFERED": "1"},
+            env=os.environ | given,
             pass_fds=(lease.descriptor,),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -117,6 +129,14 @@ class LocalLauncher:
         except ProcessLookupError:  # it has ended already; its status says why
             return
         write_json(run.process_path, identity.to_json())
+
+    def _start_over(self, run: RunDirectory) -> None:
+        """Drop an unfinished run; the caller holds the launch lock, whose file stays."""
+        if run.exists() and run.read_status().state is JobState.SUCCEEDED:
+            return
+        self._end(run, timeout=5.0)
+        with run.acquire_lease() as lease:
+            run.clear(lease)
 
     def poll(self, job_id: str) -> JobStatus:
         """The job's status, from its files alone.
@@ -159,15 +179,19 @@ class LocalLauncher:
             if run.read_status().state is not JobState.SUCCEEDED:
                 with storage_errors(run.cancel_path):
                     run.cancel_path.touch()
-            identity = _await_identity(run)
-            if identity is not None:
-                end_processes(identity, timeout)
+            self._end(run, timeout)
             with run.acquire_lease():
                 status = run.read_status()
                 if status.state.is_active or status.state is JobState.INTERRUPTED:
                     status = status.replace(state=JobState.CANCELLED)
                     run.write_status(status)
         return status
+
+    @staticmethod
+    def _end(run: RunDirectory, timeout: float) -> None:
+        identity = _await_identity(run)
+        if identity is not None:
+            end_processes(identity, timeout)
 
     def wait(self, job_id: str, timeout: float | None = None, interval: float = 0.1) -> JobStatus:
         """Poll until the job is no longer active.

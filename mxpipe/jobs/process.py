@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 TOKEN_VARIABLE = "MXPIPE_JOB_TOKEN"
+CALLBACKS_VARIABLE = (
+    "MXPIPE_JOB_CALLBACKS"  # JSON; not in the arguments, which everyone on the machine can read
+)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

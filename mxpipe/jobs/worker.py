@@ -9,19 +9,25 @@ Only what stands in the arguments is ever imported by name, never what stands in
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-from mxpipe.errors import MxpipeError
-from mxpipe.jobs.process import TOKEN_VARIABLE, ProcessIdentity
+from mxpipe.errors import MxpipeError, SpecificationError
+from mxpipe.jobs.process import CALLBACKS_VARIABLE, TOKEN_VARIABLE, ProcessIdentity
 from mxpipe.model.storage import write_json
+from mxpipe.train.callbacks import Callback
 from mxpipe.train.fit import fit_in, recording_failure
 from mxpipe.train.imports import import_callable
 from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.status import JobState
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
+CALLBACK_GROUP = "mxpipe.callbacks"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,27 +36,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_directory")
     parser.add_argument("--lease", type=int, help="descriptor of the lease that the launcher took")
     parser.add_argument("--builder", action="append", default=[], help="package.module:function to allow")
-    parser.add_argument("--callback", action="append", default=[], help="package.module:function to call")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     run = RunDirectory(options.run_directory)
-    if options.lease is None:
-        lease = run.acquire_lease()
-    else:
-        lease = Lease(options.lease)
-        os.set_inheritable(options.lease, False)  # the lease is ours, not our children's
-    with lease:
+    with _take_lease(run, options.lease) as lease:
         identity = ProcessIdentity.of(os.getpid(), os.environ.get(TOKEN_VARIABLE, ""))
         write_json(run.process_path, identity.to_json())
         try:
             with recording_failure(run):
-                callbacks = [import_callable(text)(str(run.path)) for text in options.callback]
+                callbacks = make_callbacks(json.loads(os.environ.pop(CALLBACKS_VARIABLE, "{}")))
                 spec, key = run.read_spec()
             result = fit_in(run, lease, spec, key, callbacks=callbacks, builders=options.builder)
         except MxpipeError as error:
             logging.error("%s: %s", type(error).__name__, error)
             return EXIT_FAILED
     return EXIT_SUCCEEDED if result.status.state is JobState.SUCCEEDED else EXIT_INTERRUPTED
+
+
+def _take_lease(run: RunDirectory, descriptor: int | None) -> Lease:
+    if descriptor is None:
+        return run.acquire_lease()
+    os.set_inheritable(descriptor, False)  # the lease is ours, not our children's
+    return Lease(descriptor)
+
+
+def make_callbacks(configurations: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
+    """Make callbacks from their names and configurations.
+
+    Args:
+        configurations: Name of an entry point of the group `mxpipe.callbacks`, or `package.module:function`,
+            to what its factory is called with.
+
+    Raises:
+        SpecificationError: There is no callback of this name.
+    """
+    installed = {entry.name: entry for entry in importlib.metadata.entry_points(group=CALLBACK_GROUP)}
+    callbacks: list[Callback] = []
+    for name, configuration in configurations.items():
+        if name in installed:
+            factory = installed[name].load()
+        elif ":" in name:
+            factory = import_callable(name)
+        else:
+            raise SpecificationError(f"[callback] the name must be one of {sorted(installed)}; got {name!r}.")
+        callbacks.append(factory(dict(configuration)))
+    return callbacks
 
 
 if __name__ == "__main__":

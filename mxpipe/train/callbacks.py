@@ -46,7 +46,7 @@ class Callback(Protocol):
         """Training begins, or goes on from `step`."""
 
     def on_step(self, context: RunContext, step: int, metrics: Mapping[str, float]) -> None:
-        """A line of progress was written: `loss` since the line before, `learning_rate`, `rows_per_second`."""
+        """A line of progress: `loss` since the line before, `learning_rate`, `rows_per_second`."""
 
     def on_epoch(self, context: RunContext, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """An epoch ended; `metrics` holds `train_loss` and the `validation_...` values."""

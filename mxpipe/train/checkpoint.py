@@ -148,7 +148,7 @@ class CheckpointWriter:
     the time that digest and disk take. An error surfaces at the next call.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, numpy as np
         >>> with tempfile.TemporaryDirectory() as folder, CheckpointWriter(Path(folder), keep=2) as writer:
         ...     writer.write(Checkpoint(1, {"weight": np.zeros(3, np.float32)}, {"epoch": 0}))
         ...     writer.wait()

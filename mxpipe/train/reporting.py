@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mxpipe.errors import is_retryable
 from mxpipe.progress import ProgressReporter, Rate, format_duration
 from mxpipe.train.callbacks import Callback, CallbackList, RunContext
 from mxpipe.train.events import EventWriter
@@ -127,7 +128,7 @@ def failed_status(status: JobStatus, error: BaseException) -> JobStatus:
     """The status of a run that this error ended."""
     return status.replace(
         state=JobState.FAILED,
-        error=f"{type(error).__name__}: {error}",
+        error={"type": type(error).__name__, "message": str(error), "retryable": is_retryable(error)},
         heartbeat=time.time(),
         eta_seconds=None,
     )

@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,16 @@ class RunDirectory:
             write_json(self.spec_path, {"key": key, "digest": spec.digest(), "spec": spec.to_json()})
         if not self.status_path.exists():
             self.write_status(JobStatus(JobState.SUBMITTED, key))
+
+    def clear(self, lease: Lease) -> None:
+        """Forget an unfinished run; only the lock files stay."""
+        del lease  # asked for so that nobody comes here without it
+        self.spec_path.unlink(missing_ok=True)  # first: without it the rest does not count
+        for entry in list(self.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.suffix != ".lock":
+                entry.unlink()
 
     def _check_same(self, spec: TrainSpec, key: str) -> None:
         known = self._read_spec_file()

@@ -53,7 +53,8 @@ class JobStatus:
         rows_per_second: Training rows a second over this attempt.
         eta_seconds: Expected seconds to the end.
         metrics: The latest values by name.
-        error: `Type: message` of a failure.
+        error: Of a failure, its `type` (the class's name), `message`, and whether a retry may help
+            (`retryable`).
         attempt: 1 for the first start, one more for each resumption.
     """
 
@@ -68,7 +69,7 @@ class JobStatus:
     rows_per_second: float | None = None
     eta_seconds: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
+    error: dict[str, Any] | None = None
     attempt: int = 0
 
     def replace(self, **changes: Any) -> JobStatus:

@@ -1,0 +1,50 @@
+"""Data: snapshots on disk, their statistics, preprocessing, splitting, validation, and the loader.
+
+Enters: Arrow tables (from pandas, Spark, files). Leaves: immutable snapshots, and from them batches of
+tensors. Called by training (``Loader``, ``Preprocessor``) and by pipelines (``write_snapshot``,
+``validate_snapshot``, ``split_snapshot``). Reading and writing needs the extra ``data`` (pyarrow);
+preprocessing alone, as in a server, needs NumPy only.
+"""
+
+from mxpipe.data.loader import Batch, Loader, LoaderProgress
+from mxpipe.data.preprocess import CategoricalFeature, FeatureSpec, NumericFeature, Preprocessor
+from mxpipe.data.snapshot import Shard, ShardRecord, Snapshot, SnapshotWriter, write_shard, write_snapshot
+from mxpipe.data.split import Split, split_snapshot
+from mxpipe.data.statistics import ColumnStatistics, Statistics, StatisticsAccumulator
+from mxpipe.data.validation import (
+    Check,
+    ColumnExpectation,
+    DriftExpectation,
+    Expectations,
+    ValidationReport,
+    population_stability,
+    validate_snapshot,
+)
+
+__all__ = [
+    "Batch",
+    "CategoricalFeature",
+    "Check",
+    "ColumnExpectation",
+    "ColumnStatistics",
+    "DriftExpectation",
+    "Expectations",
+    "FeatureSpec",
+    "Loader",
+    "LoaderProgress",
+    "NumericFeature",
+    "Preprocessor",
+    "Shard",
+    "ShardRecord",
+    "Snapshot",
+    "SnapshotWriter",
+    "Split",
+    "Statistics",
+    "StatisticsAccumulator",
+    "ValidationReport",
+    "population_stability",
+    "split_snapshot",
+    "validate_snapshot",
+    "write_shard",
+    "write_snapshot",
+]

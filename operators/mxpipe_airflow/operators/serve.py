@@ -1,0 +1,155 @@
+"""Put the champion before a door, and see that it answers as it does at home."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MxpipeDeployOperator(MxpipeOperator):
+    """See that a server on this machine serves what ``name@alias`` names now.
+
+    A running server loads the new version and swaps it in once it is warm; one that is gone is started again.
+    Doing it twice changes nothing.
+
+    Args:
+        model_name: Name in the registry.
+        alias: The alias to follow.
+        port: Port on loopback; 0 takes a free one, and keeps it.
+
+    Returns:
+        ``url, infer_url, version, digest, pid, state_file``.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "model_name", "alias", "port")
+
+    def __init__(self, *, model_name: str, alias: str = "champion", port: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.alias = alias
+        self.port = port
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Start the server or let it reload."""
+        from mxpipe.serve import process
+
+        settings = self.hook.settings
+        place = settings.root / "server"
+        place.mkdir(parents=True, exist_ok=True)
+        handle = process.start(
+            registry_model=f"{self.model_name}@{self.alias}",
+            registry_options={"tracking_uri": settings.tracking_uri} if settings.tracking_uri else {},
+            state_file=place / f"{self.model_name}.json",
+            log_file=place / f"{self.model_name}.log",
+            port=int(self.port),
+        )
+        self.log.info("Version %s of %s at %s", handle.version, self.model_name, handle.url)
+        return {**handle.to_json(), "infer_url": handle.infer_url, "model_name": self.model_name}
+
+
+class MxpipeServerCheckOperator(MxpipeOperator):
+    """Ask the server over HTTP for rows of a snapshot and compare with the same model's offline predictions.
+
+    Args:
+        server: What the deploy stage returned. Templated.
+        snapshot_uri: Rows to ask for. Templated.
+        rows: How many, from the snapshot's start.
+        tolerance: Greatest allowed difference of a prediction.
+
+    Returns:
+        ``rows, largest_difference, milliseconds`` (median of a request), ``url``.
+
+    Raises:
+        AirflowFailException: A prediction differs: what is served is not what was judged.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "server", "snapshot_uri")
+
+    def __init__(
+        self,
+        *,
+        server: Mapping[str, Any],
+        snapshot_uri: str,
+        rows: int = 256,
+        tolerance: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.server = server
+        self.snapshot_uri = snapshot_uri
+        self.rows = rows
+        self.tolerance = tolerance
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Ask in requests of 64 rows and compare."""
+        import numpy as np
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from mxpipe.data import Snapshot
+        from mxpipe.model import load_model
+        from mxpipe_mlflow import registry
+
+        settings = self.hook.settings
+        name, version = self.server["model_name"], str(self.server["version"])
+        model = load_model(registry.download(name, version, tracking_uri=settings.tracking_uri))
+        names = [column.name for column in model.signature]
+        table = Snapshot.open(self.snapshot_uri).to_table(names).slice(0, self.rows)
+        columns = {column: table.column(column).to_pylist() for column in names}
+        offline = np.asarray(model.predict(columns), dtype=np.float64).reshape(table.num_rows, -1)
+        served, seconds = [], []
+        for start in range(0, table.num_rows, 64):
+            part = {column: values[start : start + 64] for column, values in columns.items()}
+            began = time.perf_counter()
+            served.extend(ask(f"{self.server['url']}/invocations", part))
+            seconds.append(time.perf_counter() - began)
+        online = np.asarray(served, dtype=np.float64).reshape(offline.shape)
+        largest = float(np.max(np.abs(online - offline)))
+        if not largest <= self.tolerance:
+            raise AirflowFailException(
+                f"[server {self.server['url']}] predictions of {name} version {version} must be those of the"
+                f" registered model to within {self.tolerance:g}; they differ by {largest:g}."
+            )
+        self.log.info("%s rows over HTTP differ by %.2g at most from offline ones", table.num_rows, largest)
+        return {
+            "url": self.server["url"],
+            "version": version,
+            "rows": table.num_rows,
+            "largest_difference": largest,
+            "milliseconds": round(1000 * float(np.median(seconds)), 3),
+        }
+
+
+def ask(url: str, columns: Mapping[str, Sequence[Any]], timeout: float = 30.0) -> list[Any]:
+    """Predictions of a server's ``/invocations`` for raw columns.
+
+    Raises:
+        ServingError: It does not answer, or not with predictions for all rows.
+    """
+    import urllib.error
+    import urllib.request
+
+    from mxpipe.errors import ServingError
+
+    names = list(columns)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    body = json.dumps({"dataframe_split": {"columns": names, "data": rows}}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            predictions = json.loads(response.read())["predictions"]
+    except urllib.error.HTTPError as error:
+        raise ServingError(
+            f"[server] {url} must answer 200; got {error.code}: {error.read()[:500]!r}."
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ServingError(f"[server] {url} must answer with predictions; got {error}.") from error
+    if len(predictions) != len(rows):
+        raise ServingError(f"[server] {url} must answer {len(rows)} predictions; got {len(predictions)}.")
+    return list(predictions)

@@ -1,0 +1,255 @@
+"""Training as a durable job: it outlives its worker, a retry finds it again, a kill ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import conf
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+from mxpipe.errors import JobCancelledError, JobError, JobNotFoundError
+from mxpipe_airflow.errors import failing_at_once, job_error
+from mxpipe_airflow.keys import digest_code, digest_json, run_key
+from mxpipe_airflow.operators.base import Manifest, MxpipeOperator, checked
+from mxpipe_airflow.progress import progress_line
+from mxpipe_airflow.triggers.job import TIMED_OUT, MxpipeJobTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mxpipe.jobs import JobStatus, LocalLauncher
+    from mxpipe.train import TrainSpec
+
+INTENT = "mxpipe_job"
+# Airflow ends a worker 5 s after its first signal; the job must be gone by then.
+KILL_PATIENCE_SECONDS = 3.5
+
+
+class MxpipeTrainOperator(MxpipeOperator):
+    """Train a model in a detached job under the key K of its inputs, and wait for it.
+
+    Persists what it intends, submits, then defers (or polls, where ``deferrable`` is false). Whatever is
+    killed when, at most one job trains:
+
+    * a retry finds the job at work, or resumes it from its newest checkpoint, or takes its finished model;
+    * clearing the task ends its job and starts afresh, under a key of its own; a model that was already
+      finished
+      for the same inputs is taken as it is, since the same inputs give the same bytes;
+    * marking the task failed, or ending its worker, cancels the job and waits until no process is left.
+
+    Args:
+        spec: A :class:`mxpipe.train.TrainSpec` as JSON. Templated; strings inside may be XComs of earlier
+            stages.
+        partition: Names the piece of time trained for, e.g. ``2013-01``. Templated.
+        data_digest: Digest of all data that the specification refers to. Templated.
+        code_paths: Source files and folders that shape the training: part of K.
+        builders: Model builders outside the model zoo that the job may import (``package.module:function``).
+        callbacks: What follows the training, by name of the entry point group ``mxpipe.callbacks``, with its
+            configuration. Templated.
+        deferrable: Wait in the triggerer; Airflow's ``operators.default_deferrable`` by default.
+        timeout: The job is cancelled after this time.
+        poll_interval: Seconds between two looks at the job.
+        progress_interval: Least seconds between two lines of progress in the task's log.
+
+    Returns:
+        ``key, job_id, model_uri, model_digest, steps, attempt, seconds, metrics, rows_per_second, events``.
+
+    Raises:
+        AirflowFailException: The specification or the data are at fault, or time has run out.
+        JobFailedError: The job ended for another reason; a retry resumes it.
+    """
+
+    template_fields: Sequence[str] = (
+        "conn_id",
+        "spec",
+        "partition",
+        "data_digest",
+        "code_paths",
+        "callbacks",
+    )
+    template_fields_renderers: Mapping[str, str] = {"spec": "json"}
+    ui_color = "#cfe5d8"
+
+    def __init__(
+        self,
+        *,
+        spec: dict[str, Any],
+        partition: str,
+        data_digest: str,
+        code_paths: Sequence[str] = (),
+        builders: Sequence[str] = (),
+        callbacks: Mapping[str, Mapping[str, Any]] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: timedelta = timedelta(hours=12),
+        poll_interval: float = 2.0,
+        progress_interval: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+        self.partition = partition
+        self.data_digest = data_digest
+        self.code_paths = code_paths
+        self.builders = builders
+        self.callbacks = callbacks
+        self.deferrable = deferrable
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.progress_interval = progress_interval
+        self._launcher: LocalLauncher | None = None
+        self._job_id: str | None = None
+        self._submitting = False
+        self._killed = False
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Submit the job, or find it again, and wait for it."""
+        from mxpipe.jobs import job_id_of
+        from mxpipe.train import TrainSpec
+
+        launcher = self.hook.get_conn()
+        given = dict(self.spec)
+        if given.get("threads") is None:
+            given["threads"] = self.hook.settings.threads
+        spec = TrainSpec.from_json(given)
+        key = self.key(self.dag_id, spec)
+        intent = self._intend(context, launcher, key)
+        self._launcher, self._job_id = launcher, job_id_of(intent["job_key"])
+        self._submit(launcher, spec, intent["job_key"])
+        context["task_state_store"].set(INTENT, {**intent, "job_id": self._job_id}, retention=NEVER_EXPIRE)
+        self.log.info("Job %s in %s, key %s", self._job_id, launcher.root / self._job_id, key)
+
+        status = launcher.poll(self._job_id)
+        deadline = time.time() + self.timeout.total_seconds()
+        if not status.state.is_active:
+            return self._result(launcher, self._job_id, status)
+        if not self.deferrable:
+            return self._result(launcher, self._job_id, self._follow(launcher, self._job_id, deadline))
+        self.defer(
+            trigger=MxpipeJobTrigger(
+                str(launcher.root), self._job_id, self.poll_interval, self.progress_interval, deadline
+            ),
+            method_name="execute_complete",
+            # The trigger keeps the time; Airflow's own timeout is only there for a triggerer that is gone.
+            timeout=self.timeout + timedelta(minutes=5),
+        )
+        raise AssertionError("defer() does not return")
+
+    def key(self, dag_id: str, spec: TrainSpec) -> str:
+        """K of this training: where its data lie is not part of it, what they hold is."""
+        plain = spec.to_json()
+        plain["data"] = {**plain["data"], "train": None, "validation": None}
+        plain["checkpoint"] = None
+        return run_key(
+            dag_id, self.partition, self.data_digest, digest_json([plain, digest_code(self.code_paths)])
+        )
+
+    def _intend(self, context: Context, launcher: LocalLauncher, key: str) -> dict[str, Any]:
+        """Write down which job this task is about to start, before it starts; the same one on every retry."""
+        store, instance = context["task_state_store"], context["ti"]
+        # Clearing a task raises one of the two; a retry raises neither.
+        generation = f"{context['dag_run'].clear_number}.{instance.max_tries}"
+        known: Any = store.get(INTENT)
+        if known and known["generation"] == generation and known["key"] == key:
+            self.log.info("Attempt %s goes on with the job of the attempt before", instance.try_number)
+            return dict(known)
+        job_key = key
+        if known or instance.try_number > 1:  # cleared, or its inputs have changed
+            if known and known.get("job_id"):
+                self._end(launcher, known["job_id"])
+            if not self._is_finished(launcher, key):
+                job_key = digest_json([key, context["dag_run"].run_id, generation])
+        intent = {"key": key, "job_key": job_key, "generation": generation}
+        store.set(INTENT, intent, retention=NEVER_EXPIRE)
+        return intent
+
+    def _end(self, launcher: LocalLauncher, job_id: str) -> None:
+        try:
+            state = launcher.cancel(job_id, KILL_PATIENCE_SECONDS).state
+        except JobNotFoundError:
+            return
+        self.log.info("The job before, %s, is %s", job_id, state.value)
+
+    @staticmethod
+    def _is_finished(launcher: LocalLauncher, key: str) -> bool:
+        from mxpipe.jobs import JobState, job_id_of
+
+        try:
+            return launcher.poll(job_id_of(key)).state is JobState.SUCCEEDED
+        except JobNotFoundError:
+            return False
+
+    def _submit(self, launcher: LocalLauncher, spec: TrainSpec, job_key: str) -> None:
+        self._submitting = True
+        try:
+            launcher.submit(spec, job_key, builders=self.builders, callbacks=self.callbacks or {})
+        finally:
+            self._submitting = False
+            if self._killed:
+                self.on_kill()
+
+    def on_kill(self) -> None:
+        """End the job and wait until none of its processes is left. Called from a signal handler."""
+        self._killed = True
+        if self._launcher is None or self._job_id is None or self._submitting:
+            return  # nothing is running yet, or _submit will come back here as soon as it can
+        self._end(self._launcher, self._job_id)
+
+    def _follow(self, launcher: LocalLauncher, job_id: str, deadline: float) -> JobStatus:
+        last_line, last_time = "", 0.0
+        while (status := launcher.poll(job_id)).state.is_active:
+            line, now = progress_line(status), time.monotonic()
+            if line != last_line and now - last_time >= self.progress_interval:
+                self.log.info("%s", line)
+                last_line, last_time = line, now
+            if time.time() >= deadline:
+                launcher.cancel(job_id)
+                self._fail_on_time(job_id)
+            time.sleep(self.poll_interval)
+        self.log.info("%s", progress_line(status))
+        return status
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Manifest:
+        """Go on after the trigger fired, on a fresh instance: the event and the files say everything."""
+        with failing_at_once():
+            if event["state"] == TIMED_OUT:
+                self._fail_on_time(event["job_id"])
+            launcher = self.hook.get_conn()
+            return checked(self._result(launcher, event["job_id"], launcher.poll(event["job_id"])))
+
+    def _fail_on_time(self, job_id: str) -> None:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        raise AirflowFailException(
+            f"[job {job_id}] it must end within {self.timeout}; it was cancelled, with a checkpoint."
+        )
+
+    def _result(self, launcher: LocalLauncher, job_id: str, status: JobStatus) -> Manifest:
+        from mxpipe.jobs import JobState
+        from mxpipe.model import load_model
+
+        if status.state is JobState.CANCELLED:
+            raise JobCancelledError(
+                f"[job {job_id}] it was cancelled at step {status.step}; a retry resumes it."
+            )
+        if status.state is JobState.INTERRUPTED:
+            raise JobError(f"[job {job_id}] its process was ended at step {status.step}; a retry resumes it.")
+        if status.state is not JobState.SUCCEEDED:
+            raise job_error(job_id, status.error)
+        run = launcher.run_directory(job_id)
+        spec, _ = run.read_spec()
+        started, ended = status.start_time or 0.0, status.heartbeat or 0.0
+        return {
+            "key": self.key(self.dag_id, spec),
+            "job_id": job_id,
+            "model_uri": str(run.model_path),
+            "model_digest": load_model(run.model_path).digest,
+            "events": str(run.events_path),
+            "steps": status.step,
+            "attempt": status.attempt,
+            "seconds": round(max(0.0, ended - started), 3),
+            "rows_per_second": status.rows_per_second,
+            "metrics": status.metrics,
+        }

@@ -73,11 +73,11 @@ class Simplifier {
   Value identity(Node& node) {
     const Graph& graph = rewriter_.graph();
     if (node.inputs.empty()) return {};
-    if (node.op->view) {
-      const Node& producer = graph.node(node.inputs[0]);
-      if (producer.kind == NodeKind::op && producer.op && producer.op->view) node.inputs[0] = producer.inputs[0];
+    if (is_op(node, "reshape") && is_op(graph.node(node.inputs[0]), "reshape")) {
+      node.inputs[0] = graph.node(node.inputs[0]).inputs[0];
+      node.attributes.set("shape", node.outputs[0].shape.to_vector());  // may have referred to the skipped one's axes
     }
-    const bool keeps_value = node.op->view || is_op(node, "cast") || is_op(node, "broadcast_to");
+    const bool keeps_value = is_op(node, "reshape") || is_op(node, "stop_gradient") || is_op(node, "cast") || is_op(node, "broadcast_to");
     if (keeps_value && graph.type(node.inputs[0]) == node.outputs[0]) return node.inputs[0];
     return {};
   }

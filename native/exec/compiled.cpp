@@ -1,0 +1,248 @@
+#include "exec/compiled.hpp"
+
+#include <algorithm>
+
+#include "exec/eager.hpp"
+#include "exec/random.hpp"
+#include "graph/error.hpp"
+
+namespace mxpipe {
+
+struct Compiled::Differentiated {
+  enum class Form : std::uint8_t { none, dense, row_sparse };
+
+  std::unique_ptr<Plan> forward;   // outputs, then residuals that are no inputs
+  std::unique_ptr<Plan> backward;  // reads residual inputs, other residuals, then one gradient an output
+  std::vector<std::size_t> residual_inputs;
+  std::vector<Form> forms;  // one a graph input
+};
+
+// Splits a joint graph at `forward_size`: what backward reads of forward becomes its inputs.
+class GraphSplitter {
+ public:
+  GraphSplitter(const Graph& joint, std::size_t forward_size, std::size_t outputs)
+      : joint_(joint), forward_size_(forward_size), forward_(joint), values_(joint.nodes.size()) {
+    forward_.nodes.resize(forward_size);
+    forward_.inputs.erase(std::remove_if(forward_.inputs.begin(), forward_.inputs.end(),
+                                         [&](std::int32_t node) { return static_cast<std::size_t>(node) >= forward_size; }),
+                          forward_.inputs.end());
+    forward_.outputs.resize(outputs);
+  }
+
+  void split(std::span<const Value> results) {
+    find_residuals(results);
+    for (std::size_t i = forward_size_; i < joint_.nodes.size(); ++i) {
+      Node node = joint_.nodes[i];
+      for (Value& input : node.inputs) input = mapped(input);
+      const bool is_input = node.kind == NodeKind::input;
+      const auto count = static_cast<std::int32_t>(node.outputs.size());
+      const Value fresh = backward_.add_op(std::move(node));
+      if (is_input) backward_.inputs.push_back(fresh.node);
+      for (std::int32_t output = 0; output < count; ++output) values_[i].push_back({fresh.node, output});
+    }
+    for (const Value result : results) backward_.outputs.push_back(mapped(result));
+  }
+
+  Graph take_forward() { return std::move(forward_); }
+  Graph take_backward() { return std::move(backward_); }
+  const std::vector<std::size_t>& residual_inputs() const { return residual_inputs_; }
+
+ private:
+  Value& mapped(Value old) {
+    auto& outputs = values_[static_cast<std::size_t>(old.node)];
+    if (outputs.size() <= static_cast<std::size_t>(old.output)) outputs.resize(static_cast<std::size_t>(old.output) + 1);
+    return outputs[static_cast<std::size_t>(old.output)];
+  }
+
+  bool is_forward(Value value) const { return static_cast<std::size_t>(value.node) < forward_size_; }
+
+  void find_residuals(std::span<const Value> results) {
+    std::vector<Value> residuals;
+    const auto need = [&](Value value) {
+      if (is_forward(value) && std::find(residuals.begin(), residuals.end(), value) == residuals.end()) residuals.push_back(value);
+    };
+    for (std::size_t i = forward_size_; i < joint_.nodes.size(); ++i) {
+      for (const Value input : joint_.nodes[i].inputs) need(input);
+    }
+    for (const Value result : results) need(result);
+    // Inputs of the call first: they are passed on as they are.
+    for (std::size_t i = 0; i < joint_.inputs.size(); ++i) {
+      const Value value{joint_.inputs[i], 0};
+      if (std::find(residuals.begin(), residuals.end(), value) == residuals.end()) continue;
+      residual_inputs_.push_back(i);
+      mapped(value) = backward_.add_input(joint_.type(value), "residual");
+    }
+    for (const Value value : residuals) {
+      if (mapped(value).valid()) continue;
+      if (is_remade(joint_.node(value))) {
+        Node node = joint_.node(value);
+        mapped(value) = backward_.add_op(std::move(node));
+      } else {
+        forward_.outputs.push_back(value);
+        mapped(value) = backward_.add_input(joint_.type(value), "residual");
+      }
+    }
+  }
+
+  // Made from nothing: cheaper again than kept.
+  static bool is_remade(const Node& node) {
+    return node.kind == NodeKind::constant || (node.kind == NodeKind::op && node.inputs.empty());
+  }
+
+  const Graph& joint_;
+  std::size_t forward_size_;
+  Graph forward_;
+  Graph backward_;
+  std::vector<std::vector<Value>> values_;
+  std::vector<std::size_t> residual_inputs_;
+};
+
+class Compiled::Node : public TapeNode {
+ public:
+  Node(std::shared_ptr<const Compiled> owner, std::shared_ptr<const Differentiated> plans, std::vector<ArrayPtr> residuals,
+       std::vector<Saved> residual_inputs)
+      : owner_(std::move(owner)), plans_(std::move(plans)), residuals_(std::move(residuals)), residual_inputs_(std::move(residual_inputs)) {}
+
+  std::vector<ArrayGradient> backward(std::span<const ArrayPtr> gradients, const std::vector<bool>&, bool create_graph) override {
+    if (create_graph) {
+      fail(ErrorKind::graph, "backward", "a compiled block has no second-order gradient; call it without hybridize().");
+    }
+    if (released_) {
+      fail(ErrorKind::graph, "backward", "a recorded graph can be walked once; pass retain_graph=True to walk it again.");
+    }
+    std::vector<ArrayPtr> arguments;
+    for (const Saved& saved : residual_inputs_) {
+      check_version(saved, "compiled");
+      arguments.push_back(saved.array);
+    }
+    arguments.insert(arguments.end(), residuals_.begin(), residuals_.end());
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      if (!is_floating(outputs[i].dtype)) continue;
+      arguments.push_back(gradients[i] ? gradients[i]
+                                       : invoke("full", {}, {{"shape", outputs[i].shape.to_vector()}, {"value", 0.0}, {"dtype", outputs[i].dtype}})[0]);
+    }
+    return collect(plans_->backward->run(arguments));
+  }
+
+  void release() override {
+    inputs.clear();
+    residuals_.clear();
+    residual_inputs_.clear();
+    released_ = true;
+  }
+
+ private:
+  std::vector<ArrayGradient> collect(const std::vector<ArrayPtr>& values) const {
+    std::vector<ArrayGradient> results(plans_->forms.size());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (plans_->forms[i] == Differentiated::Form::dense) results[i].dense = values[next++];
+      if (plans_->forms[i] == Differentiated::Form::row_sparse) {
+        results[i].ids = values[next++];
+        results[i].rows = values[next++];
+      }
+    }
+    return results;
+  }
+
+  std::shared_ptr<const Compiled> owner_;
+  std::shared_ptr<const Differentiated> plans_;
+  std::vector<ArrayPtr> residuals_;
+  std::vector<Saved> residual_inputs_;
+  bool released_ = false;
+};
+
+const Plan& Compiled::plan() const {
+  const std::scoped_lock lock(mutex_);
+  if (!plan_) plan_ = std::make_unique<Plan>(traced_.graph);
+  return *plan_;
+}
+
+std::vector<ArrayPtr> Compiled::gather(std::span<const ArrayPtr> arguments) const {
+  require(arguments.size() == traced_.arguments, "compiled", "must be called with ", traced_.arguments, " arrays; got ",
+          arguments.size(), ".");
+  std::vector<ArrayPtr> inputs;
+  for (const TracedGraph::Input& input : traced_.inputs) {
+    switch (input.source) {
+      case TracedGraph::Source::argument: inputs.push_back(arguments[input.index]); break;
+      case TracedGraph::Source::capture: inputs.push_back(traced_.captures[input.index]); break;
+      case TracedGraph::Source::key: inputs.push_back(take_random_key(traced_.random_ticks)); break;
+    }
+  }
+  return inputs;
+}
+
+std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(const std::vector<bool>& needed) const {
+  const std::scoped_lock lock(mutex_);
+  auto& slot = differentiated_[needed];
+  if (slot) return slot;
+  Graph joint = traced_.graph;
+  const std::size_t forward_size = joint.nodes.size();
+  const std::size_t output_count = joint.outputs.size();
+  std::vector<Value> heads, head_gradients, variables, results;
+  for (const Value output : traced_.graph.outputs) {
+    if (!is_floating(joint.type(output).dtype)) continue;
+    heads.push_back(output);
+    head_gradients.push_back(joint.add_input(TensorType(joint.type(output)), "gradient"));
+  }
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    if (needed[i]) variables.push_back({traced_.graph.inputs[i], 0});
+  }
+  auto made = std::make_shared<Differentiated>();
+  made->forms.resize(needed.size(), Differentiated::Form::none);
+  const std::vector<Gradient> gradients = append_gradients(joint, heads, head_gradients, variables);
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    if (!needed[i]) continue;
+    const Gradient& gradient = gradients[next++];
+    made->forms[i] = gradient.is_row_sparse() ? Differentiated::Form::row_sparse : Differentiated::Form::dense;
+    if (gradient.is_row_sparse()) {
+      results.insert(results.end(), {gradient.ids, gradient.rows});
+    } else {
+      results.push_back(gradient.dense);
+    }
+  }
+  GraphSplitter splitter(joint, forward_size, output_count);
+  splitter.split(results);
+  made->residual_inputs = splitter.residual_inputs();
+  made->forward = std::make_unique<Plan>(splitter.take_forward());
+  made->backward = std::make_unique<Plan>(splitter.take_backward());
+  slot = made;
+  return slot;
+}
+
+std::vector<ArrayPtr> Compiled::call(std::span<const ArrayPtr> arguments) const {
+  if (Trace::current()) return Trace::current()->inline_graph(traced_, arguments);
+  const std::vector<ArrayPtr> inputs = gather(arguments);
+  if (!is_recording() || !any_takes_gradient(inputs)) return plan().run(inputs);
+
+  std::vector<bool> needed;
+  for (const ArrayPtr& input : inputs) {
+    const bool wanted = input->leaf ? input->leaf->request != GradientRequest::none : input->producer != nullptr;
+    needed.push_back(wanted && is_floating(input->dtype()));
+  }
+  const std::shared_ptr<const Differentiated> plans = differentiated(needed);
+  std::vector<Saved> residual_inputs;
+  for (const std::size_t index : plans->residual_inputs) residual_inputs.push_back(save(inputs[index]));
+  std::vector<ArrayPtr> outputs = plans->forward->run(inputs);
+  const std::vector<ArrayPtr> residuals(outputs.begin() + static_cast<std::ptrdiff_t>(traced_.graph.outputs.size()), outputs.end());
+  outputs.resize(traced_.graph.outputs.size());
+  record(std::make_shared<Node>(shared_from_this(), plans, residuals, std::move(residual_inputs)), inputs, outputs);
+  return outputs;
+}
+
+Graph retype(const Graph& graph, std::span<const TensorType> inputs) {
+  require(inputs.size() == graph.inputs.size(), "retype", "there must be one type an input, ", graph.inputs.size(), "; got ",
+          inputs.size(), ".");
+  Graph fresh = graph;
+  for (std::size_t i = 0; i < inputs.size(); ++i) fresh.nodes[static_cast<std::size_t>(graph.inputs[i])].outputs[0] = inputs[i];
+  for (Node& node : fresh.nodes) {
+    if (node.kind != NodeKind::op) continue;
+    std::vector<TensorType> types;
+    for (const Value input : node.inputs) types.push_back(fresh.type(input));
+    node.outputs = node.op->infer(types, node.attributes);
+  }
+  return fresh;
+}
+
+}  // namespace mxpipe

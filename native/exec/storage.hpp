@@ -1,0 +1,51 @@
+// Memory. Blocks come from a cache of freed blocks (fresh pages cost more than most kernels); large ones ask for
+// huge pages. Who calls: Array and Plan only.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace mxpipe {
+
+class Storage {
+ public:
+  static std::shared_ptr<Storage> allocate(std::size_t bytes);
+  // Foreign memory, kept alive and given back by `release`.
+  static std::shared_ptr<Storage> wrap(void* data, std::size_t bytes, std::function<void()> release);
+
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+  // Counts overwrites, so that backward notices a value that changed after it was recorded.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void touch() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  Storage(std::byte* data, std::size_t bytes, std::size_t capacity, std::function<void()> release)
+      : data_(data), bytes_(bytes), capacity_(capacity), release_(std::move(release)) {}
+
+  std::byte* data_;
+  std::size_t bytes_;
+  std::size_t capacity_;
+  std::function<void()> release_;  // of foreign memory
+  std::atomic<std::uint64_t> version_{0};
+};
+
+struct MemoryStatistics {
+  std::size_t used = 0;    // bytes in live arrays and arenas
+  std::size_t peak = 0;    // the most that `used` has been
+  std::size_t cached = 0;  // bytes freed and kept for reuse
+};
+
+MemoryStatistics memory_statistics();
+void reset_peak_memory();
+void release_cached_memory();
+
+}  // namespace mxpipe

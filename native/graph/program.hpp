@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <ostream>
+#include <string_view>
 #include <vector>
 
 #include "graph/shape.hpp"
@@ -17,6 +18,8 @@ namespace mxpipe {
 enum class RegisterType : std::uint8_t { f32, f64, i32, i64 };
 
 RegisterType register_type(DType dtype);
+std::string_view name_of(RegisterType type);
+constexpr bool is_floating(RegisterType type) { return type <= RegisterType::f64; }
 
 enum class Opcode : std::uint8_t {
   // moving
@@ -41,6 +44,9 @@ enum class Opcode : std::uint8_t {
   // sources[0] names an *input operand* of type uint64 and shape (2,), holding {seed, counter}.
   random_uniform,
 };
+
+std::string_view name_of(Opcode opcode);
+int source_count(Opcode opcode);  // how many of Instruction::sources name registers that it reads
 
 struct Instruction {
   Opcode opcode = Opcode::load;

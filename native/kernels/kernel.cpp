@@ -1,0 +1,54 @@
+#include "kernels/kernel.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "graph/error.hpp"
+
+namespace mxpipe {
+namespace {
+
+struct Entry {
+  int priority;
+  KernelFactory factory;
+};
+
+// Filled by static objects before main; read-only afterwards.
+std::map<std::string, std::vector<Entry>, std::less<>>& registry() {
+  static std::map<std::string, std::vector<Entry>, std::less<>> entries;
+  return entries;
+}
+
+std::string list(std::span<const TensorType> types) {
+  std::string line;
+  for (const TensorType& type : types) line += (line.empty() ? "" : ", ") + text(type);
+  return line;
+}
+
+}  // namespace
+
+KernelRegistration::KernelRegistration(std::string op, int priority, KernelFactory factory) {
+  std::vector<Entry>& entries = registry()[std::move(op)];
+  const auto lower = [&](const Entry& entry) { return entry.priority < priority; };
+  entries.insert(std::find_if(entries.begin(), entries.end(), lower), Entry{priority, std::move(factory)});
+}
+
+std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) {
+  const auto found = registry().find(request.op);
+  if (found != registry().end()) {
+    for (const Entry& entry : found->second) {
+      if (std::unique_ptr<Kernel> kernel = entry.factory(request)) return kernel;
+    }
+  }
+  fail(ErrorKind::op, request.op, "a kernel must exist for the inputs' types; got (", list(request.inputs), ") -> (",
+       list(request.outputs), ").");
+}
+
+std::vector<std::string> ops_with_kernels() {
+  std::vector<std::string> names;
+  for (const auto& [name, entries] : registry()) names.push_back(name);
+  return names;
+}
+
+}  // namespace mxpipe

@@ -1,0 +1,14 @@
+// Which instruction set runs. Chosen once at load by what the processor has; the environment variable MXPIPE_ISA
+// (portable, avx2, avx512) asks for a lesser one.
+#pragma once
+
+#include <vector>
+
+#include "kernels/vec/table.hpp"
+
+namespace mxpipe {
+
+const IsaTable& isa();                      // the chosen one
+std::vector<const IsaTable*> usable_isas();  // all that this processor runs, best last
+
+}  // namespace mxpipe

@@ -1,0 +1,17 @@
+// What the files of this folder put into the table of their instruction set (table.cpp).
+#pragma once
+
+#include "kernels/vec/simd/vec.hpp"
+#include "kernels/vec/table.hpp"
+
+namespace mxpipe::MXPIPE_ISA {
+
+BlockFunction operation(Opcode opcode, RegisterType type);             // operations.cpp
+BlockFunction convert(RegisterType from, RegisterType to);             // conversions.cpp
+BlockFunction round_to(DType dtype);
+BlockFunction load_function(DType dtype);
+BlockFunction store_function(DType dtype);
+void random_uniform(float* destination, std::int64_t first, std::int64_t count, RandomKey key);  // philox.cpp
+void random_normal(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
+
+}  // namespace mxpipe::MXPIPE_ISA

@@ -1,0 +1,20 @@
+#include "kernels/vec/simd/functions.hpp"
+
+#define MXPIPE_TEXT_(name) #name
+#define MXPIPE_TEXT(name) MXPIPE_TEXT_(name)
+
+namespace mxpipe::MXPIPE_ISA {
+
+extern const IsaTable table;
+const IsaTable table = {
+    .name = MXPIPE_TEXT(MXPIPE_ISA),
+    .operation = operation,
+    .convert = convert,
+    .round_to = round_to,
+    .load = load_function,
+    .store = store_function,
+    .random_uniform = random_uniform,
+    .random_normal = random_normal,
+};
+
+}  // namespace mxpipe::MXPIPE_ISA

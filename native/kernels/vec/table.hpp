@@ -1,0 +1,50 @@
+// The border between kernels/vec/simd (compiled once per instruction set) and the rest: plain structs and function
+// pointers. What enters: blocks of values in L1. What leaves: blocks of values. Who calls: the kernels of kernels/vec.
+//
+// Included on both sides: no standard library, so that no inline function is compiled for the wrong machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "graph/dtype.hpp"
+#include "graph/program.hpp"
+
+namespace mxpipe {
+
+// Block functions work on whole multiples of this many elements; buffers are padded to it.
+inline constexpr std::int64_t kBlockPad = 16;
+// The widest vector of any instruction set, in bytes: the size of a splat (one value, repeated).
+inline constexpr std::size_t kSplatBytes = 64;
+// Random numbers come in groups of this many elements (see simd/philox.hpp).
+inline constexpr std::int64_t kRandomGroup = 64;
+
+struct BlockCall {
+  void* destination = nullptr;
+  const void* sources[3] = {};
+  std::int64_t steps[3] = {1, 1, 1};  // 1: a block of values; 0: a splat
+  std::int64_t count = 0;             // elements, a multiple of kBlockPad
+};
+using BlockFunction = void (*)(const BlockCall&);
+
+struct RandomKey {
+  std::uint64_t seed = 0;
+  std::uint64_t counter = 0;
+};
+
+// One row of softmax and friends: `stride` elements lie between neighbours.
+struct IsaTable {
+  const char* name;
+  // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
+  BlockFunction (*operation)(Opcode opcode, RegisterType type);
+  BlockFunction (*convert)(RegisterType from, RegisterType to);
+  BlockFunction (*round_to)(DType dtype);  // null: nothing to round
+  // Between memory of `dtype` and register_type(dtype).
+  BlockFunction (*load)(DType dtype);
+  BlockFunction (*store)(DType dtype);
+  // Elements [first, first + count) of the infinite sequence that belongs to `key`.
+  void (*random_uniform)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
+  void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
+};
+
+}  // namespace mxpipe

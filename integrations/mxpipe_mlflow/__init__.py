@@ -1,0 +1,49 @@
+"""MLflow for mxpipe: the flavor, metrics that survive an outage, a registry that a retry cannot confuse.
+
+============  =====================================================================================
+``flavor``     save, log and load models; this package itself is the flavor (``mxpipe_mlflow.log_model``)
+``tracking``   :class:`MlflowCallback` for :func:`mxpipe.train.fit`
+``spool``      what the callback queues on disk; ``sender`` sends it
+``registry``   register once for a key, move an alias with a check, roll back
+``resolver``   the registry behind ``mxpipe serve --models-from-registry``
+``context``    tags of the Airflow task on every run it starts
+============  =====================================================================================
+
+MLflow takes seconds to import, so that this module loads the flavor on first use and the others import MLflow
+where they need it: training starts without waiting for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mxpipe_mlflow.flavor import (
+        FLAVOR_NAME,
+        PyfuncModel,
+        _load_pyfunc,
+        get_default_conda_env,
+        get_default_pip_requirements,
+        load_model,
+        log_model,
+        save_model,
+    )
+
+__all__ = [
+    "FLAVOR_NAME",
+    "PyfuncModel",
+    "_load_pyfunc",
+    "get_default_conda_env",
+    "get_default_pip_requirements",
+    "load_model",
+    "log_model",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mxpipe_mlflow import flavor
+
+        return getattr(flavor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

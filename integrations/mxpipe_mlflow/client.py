@@ -1,0 +1,93 @@
+"""What the other modules share of MLflow: a client, its errors as ours, quoting, and locks."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mxpipe.errors import SpecificationError, TrackingError, require
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY_TAG = "mxpipe.key"
+"""Tag by which runs, logged models and versions of one idempotency key are found again."""
+
+_ABSENT = frozenset(("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"))
+
+
+def make_client(tracking_uri: str | None) -> MlflowClient:
+    """A client of one tracking server and its registry; None means MLflow's own setting.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+    """
+    mlflow = require("mlflow", extra="mlflow")
+    client: MlflowClient = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    return client
+
+
+@contextmanager
+def tracking_errors(action: str) -> Iterator[None]:
+    """Turn whatever MLflow and its transports raise into a :class:`~mxpipe.errors.TrackingError`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"[mlflow] {action} must succeed; {error}") from error
+
+
+@contextmanager
+def active_uri(tracking_uri: str | None) -> Iterator[None]:
+    """Point MLflow's fluent functions at a server for a while: for the whole process, so from one thread."""
+    import mlflow
+
+    if tracking_uri is None:
+        yield
+        return
+    tracking_before, registry_before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(tracking_before)
+        mlflow.set_registry_uri(registry_before)
+
+
+def is_absent(error: Exception) -> bool:
+    """Whether an MlflowException says that the thing asked for does not exist."""
+    return getattr(error, "error_code", None) in _ABSENT
+
+
+def quoted(value: str) -> str:
+    """A string literal of MLflow's filter language, which knows no escapes.
+
+    Raises:
+        SpecificationError: The value holds both kinds of quotes.
+    """
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
+    raise SpecificationError(f"[mlflow] a name or key must not hold both kinds of quotes; got {value!r}.")
+
+
+@contextmanager
+def locked(*identity: str) -> Iterator[None]:
+    """Let one process of this user on this machine at a time work on something in a registry.
+
+    MLflow itself has no compare-and-set; between machines the read after the write is what finds a conflict.
+    """
+    folder = Path(tempfile.gettempdir(), f"mxpipe-locks-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
+    with open(folder / name, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

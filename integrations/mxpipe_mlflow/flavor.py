@@ -1,0 +1,331 @@
+"""The MLflow flavor: an mxpipe model folder inside an MLflow model.
+
+What enters: a :class:`mxpipe.model.Model`, or the folder it was saved to. What leaves: an MLflow model whose
+``model/`` holds that folder byte for byte (``model.json``, ``weights.safetensors``; no pickle), with a
+signature of the raw feature columns. Called through the package: ``mxpipe_mlflow.log_model(model)``.
+
+:func:`load_model` runs no code that a model brought along; pyfunc puts ``code_paths`` on the import path, as
+MLflow's pyfunc always does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
+from mlflow.models import ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
+from mlflow.models.utils import _save_example
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.tracking._model_registry import DEFAULT_AWAIT_MAX_SLEEP_SECONDS
+from mlflow.tracking.artifact_utils import _download_artifact_from_uri
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.utils.environment import (
+    _CONDA_ENV_FILE_NAME,
+    _CONSTRAINTS_FILE_NAME,
+    _PYTHON_ENV_FILE_NAME,
+    _REQUIREMENTS_FILE_NAME,
+    _mlflow_conda_env,
+    _process_conda_env,
+    _process_pip_requirements,
+    _PythonEnv,
+    _validate_env_arguments,
+)
+from mlflow.utils.file_utils import get_total_file_size, write_to
+from mlflow.utils.model_utils import (
+    _copy_extra_files,
+    _get_flavor_configuration,
+    _validate_and_copy_code_paths,
+    _validate_and_prepare_target_save_path,
+)
+from mlflow.utils.yaml_utils import write_yaml
+
+import mxpipe_mlflow
+from mxpipe.errors import ModelFormatError
+from mxpipe.model import Model, model_digest
+from mxpipe.model import load_model as load_model_folder
+
+FLAVOR_NAME = "mxpipe"
+
+# A constant rather than a setting read back from MLmodel: a path found in a file decides nothing.
+_FOLDER = "model"
+
+_TYPES: Mapping[str, DataType] = {
+    "bool": DataType.boolean,
+    "int8": DataType.integer,
+    "int16": DataType.integer,
+    "int32": DataType.integer,
+    "int64": DataType.long,
+    "uint8": DataType.integer,
+    "uint16": DataType.integer,
+    "uint32": DataType.long,
+    "float32": DataType.float,
+    "float64": DataType.double,
+    "string": DataType.string,
+}
+
+
+def get_default_pip_requirements() -> list[str]:
+    """What a model's environment needs besides MLflow: mxpipe itself, at the version that saved it."""
+    try:
+        return [f"mxpipe=={distribution_version('mxpipe')}"]
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return ["mxpipe"]
+
+
+def get_default_conda_env() -> dict[str, Any]:
+    """The same as a conda environment."""
+    environment: dict[str, Any] = _mlflow_conda_env(additional_pip_deps=get_default_pip_requirements())
+    return environment
+
+
+def save_model(
+    mxpipe_model: Model | str | Path,
+    path: str | Path,
+    conda_env: dict[str, Any] | str | None = None,
+    code_paths: list[str] | None = None,
+    mlflow_model: MlflowModel | None = None,
+    signature: ModelSignature | bool | None = None,
+    input_example: Any = None,
+    pip_requirements: list[str] | str | None = None,
+    extra_pip_requirements: list[str] | str | None = None,
+    metadata: dict[str, Any] | None = None,
+    extra_files: list[str] | None = None,
+) -> None:
+    """Save a model as an MLflow model on the local disk.
+
+    Args:
+        mxpipe_model: The model, or the folder it was saved to.
+        path: Folder to make; it must not exist or be empty.
+        conda_env: Conda environment, instead of the default.
+        code_paths: Python files that pyfunc loading puts on the import path.
+        mlflow_model: MLflow model to add this flavor to.
+        signature: None for the model's own raw columns; False for no signature.
+        input_example: Rows that the model can score (pandas DataFrame, or mapping of columns); tried before
+            saving.
+        pip_requirements: Requirements, instead of the default.
+        extra_pip_requirements: Requirements besides the default.
+        metadata: Metadata of the MLflow model.
+        extra_files: Further files to carry.
+
+    Raises:
+        ModelFormatError: The folder holds no model.
+        SchemaError: The input example does not fit the model's columns.
+    """
+    _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
+    model = load_model_folder(mxpipe_model) if isinstance(mxpipe_model, str | Path) else mxpipe_model
+    _validate_and_prepare_target_save_path(path)
+    folder = Path(path)
+    code = _validate_and_copy_code_paths(code_paths, path)
+    description = mlflow_model if mlflow_model is not None else MlflowModel()
+    example = _save_example(description, input_example, path)
+    if example is not None:
+        PyfuncModel(model).predict(example.inference_data)
+    if signature is None or signature is True:
+        signature = infer_signature(model)
+    if signature is not False:
+        description.signature = signature
+    if metadata is not None:
+        description.metadata = metadata
+    _copy_model(model, folder / _FOLDER)
+    extra = _copy_extra_files(extra_files, path)
+    description.add_flavor(
+        FLAVOR_NAME, data=_FOLDER, mxpipe_version=get_default_pip_requirements()[0].partition("==")[2],
+        digest=model.digest, code=code, **extra,
+    )  # fmt: skip
+    pyfunc.add_to_model(
+        description,
+        loader_module="mxpipe_mlflow",
+        data=_FOLDER,
+        code=code,
+        conda_env=_CONDA_ENV_FILE_NAME,
+        python_env=_PYTHON_ENV_FILE_NAME,
+    )
+    if size := get_total_file_size(path):
+        description.model_size_bytes = size
+    description.save(str(folder / MLMODEL_FILE_NAME))
+    _write_environment(folder, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def _copy_model(model: Model, target: Path) -> None:
+    shutil.copytree(model.path, target)
+    if model_digest(target) != model.digest:
+        raise ModelFormatError(
+            f"[{model.path}] must still hold the model that was loaded from it; it was replaced."
+        )
+
+
+def _write_environment(
+    folder: Path, conda_env: Any, pip_requirements: Any, extra_pip_requirements: Any
+) -> None:
+    if conda_env is None:
+        # MLflow would infer requirements by importing the model in a new process, which takes seconds and can
+        # find nothing more: a model folder holds a graph and numbers, so that it needs mxpipe alone.
+        default = None if pip_requirements is not None else get_default_pip_requirements()
+        conda_env, pip_requirements, constraints = _process_pip_requirements(
+            default, pip_requirements, extra_pip_requirements
+        )
+    else:
+        conda_env, pip_requirements, constraints = _process_conda_env(conda_env)
+    write_yaml(str(folder), _CONDA_ENV_FILE_NAME, conda_env)
+    if constraints:
+        write_to(str(folder / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
+    write_to(str(folder / _REQUIREMENTS_FILE_NAME), "\n".join(pip_requirements))
+    _PythonEnv.current().to_yaml(str(folder / _PYTHON_ENV_FILE_NAME))
+
+
+def log_model(
+    mxpipe_model: Model | str | Path,
+    artifact_path: str | None = None,
+    conda_env: dict[str, Any] | str | None = None,
+    code_paths: list[str] | None = None,
+    registered_model_name: str | None = None,
+    signature: ModelSignature | bool | None = None,
+    input_example: Any = None,
+    await_registration_for: int = DEFAULT_AWAIT_MAX_SLEEP_SECONDS,
+    pip_requirements: list[str] | str | None = None,
+    extra_pip_requirements: list[str] | str | None = None,
+    metadata: dict[str, Any] | None = None,
+    extra_files: list[str] | None = None,
+    name: str | None = None,
+    params: dict[str, Any] | None = None,
+    tags: dict[str, Any] | None = None,
+    model_type: str | None = None,
+    step: int = 0,
+    model_id: str | None = None,
+    run_id: str | None = None,
+) -> ModelInfo:
+    """Log a model to the active run, or to ``run_id``; arguments as of :func:`save_model` and ``Model.log``.
+
+    Returns:
+        MLflow's description of the logged model; ``.model_uri`` is what a registry takes.
+    """
+    return MlflowModel.log(
+        artifact_path=artifact_path,
+        name=name,
+        flavor=mxpipe_mlflow,
+        mxpipe_model=mxpipe_model,
+        conda_env=conda_env,
+        code_paths=code_paths,
+        registered_model_name=registered_model_name,
+        signature=signature,
+        input_example=input_example,
+        await_registration_for=await_registration_for,
+        pip_requirements=pip_requirements,
+        extra_pip_requirements=extra_pip_requirements,
+        metadata=metadata,
+        extra_files=extra_files,
+        params=params,
+        tags=tags,
+        model_type=model_type,
+        step=step,
+        model_id=model_id,
+        run_id=run_id,
+    )
+
+
+def load_model(model_uri: str, dst_path: str | None = None) -> Model:
+    """Load an mxpipe model from an MLflow model; nothing that the model brought along is run.
+
+    Args:
+        model_uri: ``models:/name@alias``, ``models:/m-...``, ``runs:/...`` or a path.
+        dst_path: Folder to download to.
+
+    Raises:
+        ModelFormatError: The folder cannot be read.
+        MlflowException: There is no such model, or it lacks this flavor.
+    """
+    return load_model_folder(local_model_folder(model_uri, dst_path))
+
+
+def local_model_folder(model_uri: str, dst_path: str | None = None) -> Path:
+    """The local mxpipe model folder of an MLflow model, downloaded when it is remote."""
+    local = _download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path)
+    _get_flavor_configuration(model_path=local, flavor_name=FLAVOR_NAME)  # raises for another flavor's model
+    return Path(local, _FOLDER)
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PyfuncModel:
+    """Called by MLflow with the ``data`` folder of a model."""
+    del model_config  # no setting yet; a device will be one
+    return PyfuncModel(load_model_folder(path))
+
+
+class PyfuncModel:
+    """A model behind MLflow's generic interface.
+
+    Args:
+        model: The mxpipe model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def get_raw_model(self) -> Model:
+        """The mxpipe model itself."""
+        return self._model
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> np.ndarray[Any, Any]:
+        """Predict from raw columns.
+
+        Args:
+            data: A pandas DataFrame, a mapping of columns, or a list of records.
+            params: Must be empty: the model takes none.
+
+        Returns:
+            float32, shape (n,) or (n, k).
+
+        Raises:
+            SchemaError: A column is missing or of another type.
+        """
+        if params:
+            raise MlflowException(
+                f"[params] the model takes no parameters; got {sorted(params)}.",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        return self._model.predict(_as_columns(data))
+
+
+def _as_columns(data: Any) -> dict[str, Any]:
+    if isinstance(data, Mapping):
+        return dict(data)
+    frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    return {str(name): _as_column(frame[name]) for name in frame.columns}
+
+
+def _as_column(series: pd.Series[Any]) -> Sequence[Any] | np.ndarray[Any, Any]:
+    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_extension_array_dtype(
+        series.dtype
+    ):
+        values: np.ndarray[Any, Any] = series.to_numpy()
+        return values
+    # Strings, objects, categories and nullable types: plain values, with None for what is missing.
+    return [None if missing else value for value, missing in zip(series, series.isna(), strict=True)]
+
+
+def infer_signature(model: Model) -> ModelSignature:
+    """The MLflow signature of a model's raw columns and its prediction.
+
+    Raises:
+        MlflowException: A column has a type that MLflow's column schema lacks (uint64).
+    """
+    columns = []
+    for column in model.signature:
+        if column.dtype not in _TYPES:
+            raise MlflowException(
+                f"[column {column.name!r}] dtype must be one of {', '.join(_TYPES)}; got {column.dtype}.",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        columns.append(ColSpec(_TYPES[column.dtype], column.name, required=column.required))
+    width = len(model.output_names)
+    output = ColSpec(DataType.float) if width == 1 else TensorSpec(np.dtype(np.float32), (-1, width))
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([output]))

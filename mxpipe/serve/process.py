@@ -1,0 +1,297 @@
+"""Start, find and stop a detached server. Standard library only: cheap to import in a pipeline's task.
+
+What enters: what to serve and a state file, which is the server's identity. What leaves: a
+:class:`ServerHandle`, JSON-able, so that it fits a task's result. Every call may be repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mxpipe.errors import ServingError
+from mxpipe.serve.state import ServerState
+
+# Held so that a child that ends before its parent is reaped, and is not taken for a running server.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+# A server is on this or another machine's loopback: no proxy of the environment stands between.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class ServerHandle:
+    """A running, ready server.
+
+    Attributes:
+        pid: Its process.
+        url: Root of its HTTP interface.
+        model: Name of the served model.
+        version: Version that answered when the handle was made.
+        digest: Digest of that version's model.
+        state_file: Where it is found again.
+    """
+
+    pid: int
+    url: str
+    model: str
+    version: str
+    digest: str
+    state_file: str
+
+    @property
+    def infer_url(self) -> str:
+        """Open Inference Protocol V2 inference."""
+        return f"{self.url}/v2/models/{self.model}/infer"
+
+    @property
+    def invocations_url(self) -> str:
+        """MLflow's scoring protocol."""
+        return f"{self.url}/invocations"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> ServerHandle:
+        """From what :meth:`to_json` gave."""
+        return ServerHandle(**content)
+
+
+def start(
+    *,
+    model: str | Path | None = None,
+    registry_model: str | None = None,
+    registry: str | None = None,
+    registry_options: Mapping[str, str] | None = None,
+    state_file: str | Path,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    log_file: str | Path | None = None,
+    timeout: float = 120.0,
+    arguments: Sequence[str] = (),
+) -> ServerHandle:
+    """Have a server up that serves what the source names now.
+
+    A live server of the same source is asked to load it; one of another source is stopped and replaced on the
+    same port; else one is started, detached from this process and its session. It inherits the environment,
+    by which secrets of a registry reach it (never put them into ``registry_options``: other users see
+    arguments).
+
+    Args:
+        model: Model folder; exactly one of this and ``registry_model``.
+        registry_model: ``name@alias`` in a registry.
+        registry: Installed registry resolver (default: the only one).
+        registry_options: Options of the resolver, e.g. ``{"tracking_uri": "sqlite:///mlflow.db"}``.
+        state_file: The server's identity; a lock beside it orders concurrent calls.
+        name: Name under which a folder is served.
+        host: Address to listen on.
+        port: Port; 0 keeps the port of the server before, else takes a free one.
+        log_file: Where its output goes (default: the state file with ``.log``).
+        timeout: Seconds until it must be ready.
+        arguments: Further options of ``mxpipe serve``.
+
+    Raises:
+        ServingError: It was not ready in time, or ended; the text holds the end of its log.
+    """
+    if (model is None) == (registry_model is None):
+        raise ServingError("[server] exactly one of model and registry_model must be given.")
+    state_path = Path(state_file).resolve()
+    log_path = Path(log_file).resolve() if log_file is not None else state_path.with_suffix(".log")
+    reference = str(Path(model).resolve()) if model is not None else str(registry_model)
+    deadline = time.monotonic() + timeout
+    with _locked(state_path):
+        state = _read_live(state_path)
+        if state is not None and state.reference != reference:
+            port = port or state.port
+            _stop(state_path, timeout=30.0)
+            state = None
+        if state is not None:
+            _wait_ready(state_path, state.pid, deadline, log_path)
+            _ask_load(state, deadline)
+            return _handle(state_path, state.pid, log_path)
+        stale = ServerState.read(state_path)
+        if (
+            stale is not None
+            and stale.reference == reference
+            and not port
+            and _is_free(stale.host, stale.port)
+        ):
+            port = stale.port
+        command = [sys.executable, "-m", "mxpipe.serve", f"--host={host}", f"--port={port}"]
+        command.append(f"--model={reference}" if model is not None else f"--models-from-registry={reference}")
+        command += [f"--registry={registry}"] if registry is not None else []
+        command += [f"--registry-option={key}={value}" for key, value in (registry_options or {}).items()]
+        command += [f"--name={name}"] if name is not None else []
+        command += [f"--state-file={state_path}", *arguments]
+        pid = _spawn(command, log_path)
+        try:
+            _wait_ready(state_path, pid, deadline, log_path)
+        except ServingError:
+            _end(pid, timeout=5.0)
+            state_path.unlink(missing_ok=True)
+            raise
+        return _handle(state_path, pid, log_path)
+
+
+def find(state_file: str | Path) -> ServerHandle | None:
+    """The live, ready server of a state file, or None."""
+    path = Path(state_file).resolve()
+    state = _read_live(path)
+    if state is None or state.version is None or _get(f"{state.url}/v2/health/ready", timeout=5.0) != 200:
+        return None
+    return _handle(path, state.pid, path)
+
+
+def stop(state_file: str | Path, timeout: float = 30.0) -> bool:
+    """End a server: in order by SIGTERM, by SIGKILL when that takes longer than the timeout.
+
+    Returns:
+        Whether a server was running.
+    """
+    path = Path(state_file).resolve()
+    with _locked(path):
+        return _stop(path, timeout)
+
+
+def _stop(path: Path, timeout: float) -> bool:
+    state = _read_live(path)
+    if state is not None:
+        _end(state.pid, timeout)
+    path.unlink(missing_ok=True)
+    return state is not None
+
+
+@contextmanager
+def _locked(state_path: Path) -> Iterator[None]:
+    state_path.parent.mkdir(parents=True, exist_ok=True)
+    with open(state_path.with_name(state_path.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read_live(path: Path) -> ServerState | None:
+    for child in list(_children.values()):
+        if child.poll() is not None:
+            del _children[child.pid]
+    state = ServerState.read(path)
+    return state if state is not None and state.is_alive() else None
+
+
+def _spawn(command: Sequence[str], log_path: Path) -> int:
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with open(log_path, "ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    _children[child.pid] = child
+    return child.pid
+
+
+def _end(pid: int, timeout: float) -> None:
+    for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 10.0)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if _has_ended(pid, patience):
+            return
+    raise ServingError(f"[server] process {pid} must end after SIGKILL; it still runs.")
+
+
+def _has_ended(pid: int, patience: float) -> bool:
+    from mxpipe.serve.state import process_ticks
+
+    deadline = time.monotonic() + patience
+    while True:
+        child = _children.get(pid)
+        if child is not None and child.poll() is not None:
+            del _children[pid]
+        if process_ticks(pid) is None:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+
+
+def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> None:
+    while True:
+        state = ServerState.read(state_path)
+        mine = state is not None and state.pid == pid
+        if mine and state is not None and state.version and _get(f"{state.url}/v2/health/ready", 5.0) == 200:
+            return
+        if _has_ended(pid, patience=0.0):
+            raise ServingError(
+                f"[server] process {pid} must stay up; it ended. Its log ends:\n{_tail(log_path)}"
+            )
+        if time.monotonic() > deadline:
+            raise ServingError(
+                f"[server] process {pid} must be ready in time. Its log ends:\n{_tail(log_path)}"
+            )
+        time.sleep(0.05)
+
+
+def _handle(state_path: Path, pid: int, log_path: Path) -> ServerHandle:
+    state = ServerState.read(state_path)
+    if state is None or state.pid != pid or state.version is None:
+        raise ServingError(f"[server] process {pid} must stay up; it ended. Its log ends:\n{_tail(log_path)}")
+    return ServerHandle(pid, state.url, state.model, state.version, state.digest or "", str(state_path))
+
+
+def _ask_load(state: ServerState, deadline: float) -> None:
+    url = f"{state.url}/v2/repository/models/{state.model}/load"
+    request = urllib.request.Request(
+        url, data=b"{}", headers={"Content-Type": "application/json"}, method="POST"
+    )
+    try:
+        with _opener.open(request, timeout=max(1.0, deadline - time.monotonic())) as response:
+            response.read()
+    except urllib.error.HTTPError as error:
+        with suppress(ValueError, KeyError, TypeError):
+            raise ServingError(json.loads(error.read())["error"]) from None
+        raise ServingError(f"[server] {url} must answer 200; got {error.code}.") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise ServingError(f"[server] {url} must answer; {error}.") from error
+
+
+def _get(url: str, timeout: float) -> int:
+    try:
+        with _opener.open(url, timeout=timeout) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+def _is_free(host: str, port: int) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _tail(log_path: Path, size: int = 4000) -> str:
+    try:
+        return log_path.read_bytes()[-size:].decode(errors="replace").strip()
+    except OSError:
+        return "(no log)"

@@ -7,6 +7,16 @@ flavor.
 
 from __future__ import annotations
 
+from mxpipe.model.format import Column, model_digest
+from mxpipe.model.model import Model, load_model, save_model
 from mxpipe.model.safetensors import read_safetensors, write_safetensors
 
-__all__ = ["read_safetensors", "write_safetensors"]
+__all__ = [
+    "Column",
+    "Model",
+    "load_model",
+    "model_digest",
+    "read_safetensors",
+    "save_model",
+    "write_safetensors",
+]

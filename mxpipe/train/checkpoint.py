@@ -136,6 +136,12 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a folder."""
+    for path in _folders_newest_first(folder):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _folders_newest_first(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         yield from sorted(folder.glob(f"{_PREFIX}*"), reverse=True)

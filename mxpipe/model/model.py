@@ -1,0 +1,234 @@
+"""Models in memory: saving a net with its preprocessing, and predicting from raw columns."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mxpipe.errors import DataError, GraphError, RequestError
+from mxpipe.errors import ModelFormatError as FormatError
+from mxpipe.model.format import (
+    MODEL_FILE,
+    Activation,
+    Column,
+    ModelDescription,
+    default_output_names,
+    read_model,
+    write_model,
+)
+
+if TYPE_CHECKING:
+    from mxpipe.data import Preprocessor
+
+BATCH_SIZES = (1, 8, 64, 512, 4096)  # a request is padded to the next of these; one plan each
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    net: Any,
+    preprocessor: Preprocessor,
+    signature: Sequence[Column] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    activation: Activation = "identity",
+    output_names: Sequence[str] | None = None,
+    before_publish: Callable[[], None] = lambda: None,
+) -> str:
+    """Save a net as a model folder that takes raw columns.
+
+    Args:
+        path: The folder to create or replace.
+        net: A `HybridBlock` called as `net(numeric, categorical)`: float32 (n, k) and int32 (n, c). Its rows
+            must not depend on each other in predict mode.
+        preprocessor: What turns raw columns into these two.
+        signature: The raw columns; those of the preprocessor by default.
+        metadata: Free JSON values.
+        activation: What is applied to the net's output: "sigmoid" and "softmax" make probabilities of logits.
+        output_names: A name a column of the result.
+        before_publish: Called when all is on the disk and the folder has not its name yet.
+
+    Returns:
+        The model's digest.
+
+    Raises:
+        StorageError: The disk is full; nothing of the new model remains.
+
+    Example:
+        >>> digest = save_model("models/late", net, preprocessor, activation="sigmoid")  # doctest: +SKIP
+        >>> load_model("models/late").predict({"distance": [200.0], "carrier": ["UA"]})  # doctest: +SKIP
+        array([0.31], dtype=float32)
+    """
+    from mxpipe.model.tracing import trace_net
+
+    graph, parameters, width = trace_net(net, preprocessor, activation)
+    if signature is None:
+        signature = [Column(name, dtype) for name, dtype in preprocessor.column_types.items()]
+    description = ModelDescription(
+        graph=json.loads(graph.to_json()),
+        inputs=("numeric", "categorical"),
+        parameters=tuple(parameters),
+        output_names=tuple(output_names or default_output_names(width)),
+        signature=tuple(signature),
+        preprocessing=preprocessor.to_json(),
+        metadata=dict(metadata or {}),
+        versions={"mxpipe": importlib.metadata.version("mxpipe")},
+    )
+    weights = {name: np.asarray(array.asnumpy()) for name, array in parameters.items()}
+    return write_model(path, description, weights, before_publish)
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Load a model folder.
+
+    Raises:
+        ModelFormatError: A file or field is missing, damaged or unknown; the message names both. Nothing in
+            the folder is ever executed.
+    """
+    return Model(path)
+
+
+class Model:
+    """A loaded model. All methods may be called from several threads at once.
+
+    Attributes:
+        path: The folder it was loaded from.
+        digest: SHA-256 that names its contents.
+        signature: The raw columns, see :class:`Column`.
+        output_names: A name a column of the result.
+        metadata: What was saved with it.
+        preprocessor: Turns raw columns into the net's inputs.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Load and check a model folder; see :func:`load_model`."""
+        from mxpipe import _native
+        from mxpipe import np as mx_np
+        from mxpipe.data import Preprocessor
+
+        self.path = Path(path)
+        self._description, weights, self.digest = read_model(path)
+        self.signature = self._description.signature
+        self.output_names = self._description.output_names
+        self.metadata = self._description.metadata
+        source = self.path / MODEL_FILE
+        try:
+            self.preprocessor = Preprocessor.from_json(self._description.preprocessing)
+            self.graph = _native.Graph.from_json(json.dumps(self._description.graph))
+        except (DataError, GraphError) as error:
+            raise FormatError(
+                f"[{source}] the graph and the preprocessing must be whole; got {error}"
+            ) from error
+        self._parameters = [mx_np.array(weights[name]) for name in self._description.parameters]
+        self._check_inputs(source)
+        self._plans: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def _check_inputs(self, source: Path) -> None:
+        """The graph's inputs must be what the preprocessor gives and what the weights hold."""
+        width = {
+            "numeric": self.preprocessor.numeric_width,
+            "categorical": len(self.preprocessor.categorical),
+        }
+        expected = [(width[name],) for name in self._description.inputs]
+        expected += [tuple(array.shape) for array in self._parameters]
+        given = [tuple(shape) for _, shape, _ in self.graph.inputs]
+        rows = len(self._description.inputs)
+        given[:rows] = [shape[1:] for shape in given[:rows]]
+        if given != expected:
+            raise FormatError(f"[{source}] 'graph' must take inputs of shapes {expected}; got {given}.")
+
+    def predict(self, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Predict from raw columns.
+
+        Args:
+            columns: For each column of the signature a value per row: NumPy arrays, pandas or Arrow columns,
+                or sequences. None and NaN are missing values; they and categories that training did not see
+                are allowed (a category becomes the out-of-vocabulary id 0). Further columns are ignored.
+
+        Returns:
+            float32 (n,) for one output, else (n, k).
+
+        Raises:
+            RequestError: A column is missing, of another type or length; the message names it.
+        """
+        inputs = self._transform(columns)
+        rows = len(inputs["numeric"])
+        results = [
+            self._run({name: values[start : start + BATCH_SIZES[-1]] for name, values in inputs.items()})
+            for start in range(0, max(rows, 1), BATCH_SIZES[-1])
+        ]
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _transform(self, columns: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        present = set(getattr(columns, "column_names", columns))
+        for column in self.signature:
+            if column.required and column.name not in present:
+                raise RequestError(
+                    f"[request] column {column.name!r} ({column.dtype}) must be given; got {sorted(present)}."
+                )
+        try:
+            return self.preprocessor.transform(columns)
+        except DataError as error:  # SchemaError too: here the columns are the client's
+            raise RequestError(str(error)) from error
+
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        from mxpipe import np as mx_np
+
+        rows = len(inputs["numeric"])
+        size = next(size for size in BATCH_SIZES if size >= rows)
+        arrays = [mx_np.array(_padded(inputs[name], size)) for name in self._description.inputs]
+        outputs = self._plan(size)(*arrays, *self._parameters)
+        result: npt.NDArray[np.float32] = np.array(outputs[0].asnumpy()[:rows], dtype=np.float32)
+        return result.reshape(rows) if result.ndim == 2 and result.shape[1] == 1 else result
+
+    def _plan(self, size: int) -> Any:
+        with self._lock:
+            if size not in self._plans:
+                self._plans[size] = self.graph_for(size).compile()
+            return self._plans[size]
+
+    def graph_for(self, rows: int) -> Any:
+        """The model's graph with the types of a batch of so many rows."""
+        inputs = len(self._description.inputs)
+        return self.graph.retype(
+            [
+                ((rows, *shape[1:]) if position < inputs else tuple(shape), dtype)
+                for position, (_, shape, dtype) in enumerate(self.graph.inputs)
+            ]
+        )
+
+    def warm_up(self) -> npt.NDArray[np.float32]:
+        """Prepare all batch sizes, so that no request waits for it.
+
+        Returns:
+            The prediction for one row of missing values, float32 (1,) or (1, k).
+        """
+        for size in reversed(BATCH_SIZES):
+            sample = self.preprocessor.transform(
+                {name: _missing(dtype, size) for name, dtype in self.preprocessor.column_types.items()}
+            )
+            result = self._run(sample)
+        return result
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r}, columns={len(self.signature)}, digest={self.digest[:12]})"
+
+
+def _missing(dtype: str, rows: int) -> Any:
+    return [None] * rows if dtype == "string" else np.full(rows, np.nan)
+
+
+def _padded(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    if len(values) == rows:
+        return values
+    padded = np.zeros((rows, *values.shape[1:]), values.dtype)
+    padded[: len(values)] = values
+    return padded

@@ -1,0 +1,117 @@
+// Products of matrices.
+#include "ops/declare.hpp"
+
+namespace mxpipe::ops {
+namespace {
+
+Term matmul(Term a, Term b, bool transpose_a, bool transpose_b) {
+  return a.call("matmul", {b}, {{"transpose_a", transpose_a}, {"transpose_b", transpose_b}});
+}
+
+std::vector<TensorType> infer_matmul(Types inputs, const Attributes& attributes) {
+  const Shape& a = inputs[0].shape;
+  const Shape& b = inputs[1].shape;
+  require(a.rank() >= 2 && b.rank() >= 2, "matmul", "a and b must have at least 2 axes; got shape ", a,
+          " and ", b, ".");
+  require_same_dtype("matmul", inputs);
+  require(!is_boolean(inputs[0].dtype), "matmul", "inputs must be numbers; got bool.");
+  // Rows and columns of a matrix after its transposition.
+  const auto rows = [](const Shape& shape, bool transposed) {
+    return shape[shape.rank() - (transposed ? 1 : 2)];
+  };
+  const auto columns = [&](const Shape& shape, bool transposed) { return rows(shape, !transposed); };
+  const bool transpose_a = attributes.boolean("transpose_a");
+  const bool transpose_b = attributes.boolean("transpose_b");
+  require(columns(a, transpose_a) == rows(b, transpose_b), "matmul",
+          "columns of a must equal rows of b; got shape ", a, transpose_a ? " transposed" : "", " and ", b,
+          transpose_b ? " transposed" : "", ".");
+  Shape shape = broadcast(Shape(a.dims().first(static_cast<std::size_t>(a.rank() - 2))),
+                          Shape(b.dims().first(static_cast<std::size_t>(b.rank() - 2))), "matmul");
+  shape.push_back(rows(a, transpose_a));
+  shape.push_back(columns(b, transpose_b));
+  return {{inputs[0].dtype, shape}};
+}
+
+// With A = a or its transpose, B likewise and Y = A B: dA = G B', dB = A' G, transposed again for a
+// transposed input.
+std::vector<Gradient> matmul_gradient(const GradientCall& call) {
+  std::vector<Gradient> result(2);
+  const Term g = gradient(call);
+  const Term a = input(call, 0);
+  const Term b = input(call, 1);
+  const bool transpose_a = call.attributes.boolean("transpose_a");
+  const bool transpose_b = call.attributes.boolean("transpose_b");
+  if (call.needed[0]) {
+    result[0] =
+        to_input(call, 0, transpose_a ? matmul(b, g, transpose_b, true) : matmul(g, b, false, !transpose_b));
+  }
+  if (call.needed[1]) {
+    result[1] =
+        to_input(call, 1, transpose_b ? matmul(g, a, true, transpose_a) : matmul(a, g, !transpose_a, false));
+  }
+  return result;
+}
+
+std::vector<TensorType> infer_fully_connected(Types inputs, const Attributes& attributes) {
+  const TensorType& x = inputs[0];
+  const TensorType& weight = inputs[1];
+  const std::string& activation = attributes.string("activation");
+  require_rank("fully_connected", "x", x, 2);
+  require_rank("fully_connected", "weight", weight, 2);
+  require_floating("fully_connected", "x", x);
+  require_same_dtype("fully_connected", inputs);
+  require(x.shape[1] == weight.shape[1], "fully_connected",
+          "x and weight must have as many columns; got shape ", x.shape, " and ", weight.shape, ".");
+  require(inputs.size() < 3 || inputs[2].shape == Shape{weight.shape[0]}, "fully_connected",
+          "bias must hold one number for each row of weight; got shape ", inputs.back().shape, " and ",
+          weight.shape, ".");
+  require(activation.empty() || activation == "relu", "fully_connected",
+          "activation must be \"\" or relu; got ", activation, ".");
+  return {{x.dtype, Shape{x.shape[0], weight.shape[0]}}};
+}
+
+std::vector<Gradient> fully_connected_gradient(const GradientCall& call) {
+  std::vector<Gradient> result(call.inputs.size());
+  Term g = gradient(call);
+  if (call.attributes.string("activation") == "relu") g = g.call("multiply_if_positive", {output(call)});
+  if (call.needed[0]) result[0] = matmul(g, input(call, 1), false, false);
+  if (call.needed[1]) result[1] = matmul(g, input(call, 0), true, false);
+  if (call.inputs.size() > 2 && call.needed[2]) result[2] = to_input(call, 2, g);
+  return result;
+}
+
+}  // namespace
+
+MXPIPE_OP({
+    .name = "matmul",
+    .doc = R"(Matrix product of the last two axes; the axes before them broadcast.
+
+float16 and bfloat16 are summed in float32 and rounded once; integers are exact, modulo their width.
+
+>>> _native.invoke("matmul", [np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])], {"transpose_b": True})
+array([[11.]])
+)",
+    .inputs = {{"a", "array (..., n, k), or (..., k, n) with transpose_a"},
+               {"b", "array (..., k, m), or (..., m, k) with transpose_b, of a's dtype"}},
+    .attributes = {attribute("transpose_a", Attribute(false), "swap the last two axes of a first"),
+                   attribute("transpose_b", Attribute(false), "swap the last two axes of b first")},
+    .infer = infer_matmul,
+    .gradient = matmul_gradient,
+});
+
+MXPIPE_OP({
+    .name = "fully_connected",
+    .doc = R"(A dense layer: x times the transposed weight, plus the bias, then the activation.
+
+>>> npx.fully_connected(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
+array([[11.5]])
+)",
+    .inputs = {{"x", "array (n, k) of a floating dtype"},
+               {"weight", "array (m, k)"},
+               {.name = "bias", .doc = "array (m,)", .optional = true}},
+    .attributes = {attribute("activation", Attribute(std::string()), "\"\" or relu, applied to the result")},
+    .infer = infer_fully_connected,
+    .gradient = fully_connected_gradient,
+});
+
+}  // namespace mxpipe::ops

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxpipe.errors import SpecificationError, TrackingError, require
+from mxpipe.errors import MxpipeError, SpecificationError, TrackingError, require
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,26 +40,10 @@ def tracking_errors(action: str) -> Iterator[None]:
 
     try:
         yield
+    except MxpipeError:
+        raise
     except (MlflowException, OSError) as error:
         raise TrackingError(f"[mlflow] {action} must succeed; {error}") from error
-
-
-@contextmanager
-def active_uri(tracking_uri: str | None) -> Iterator[None]:
-    """Point MLflow's fluent functions at a server for a while: for the whole process, so from one thread."""
-    import mlflow
-
-    if tracking_uri is None:
-        yield
-        return
-    tracking_before, registry_before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(tracking_before)
-        mlflow.set_registry_uri(registry_before)
 
 
 def is_absent(error: Exception) -> bool:

@@ -244,13 +244,17 @@ def load_model(model_uri: str, dst_path: str | None = None) -> Model:
         ModelFormatError: The folder cannot be read.
         MlflowException: There is no such model, or it lacks this flavor.
     """
-    return load_model_folder(local_model_folder(model_uri, dst_path))
-
-
-def local_model_folder(model_uri: str, dst_path: str | None = None) -> Path:
-    """The local mxpipe model folder of an MLflow model, downloaded when it is remote."""
     local = _download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path)
-    _get_flavor_configuration(model_path=local, flavor_name=FLAVOR_NAME)  # raises for another flavor's model
+    return load_model_folder(model_folder(local))
+
+
+def model_folder(local: str | Path) -> Path:
+    """The mxpipe model folder inside a local MLflow model.
+
+    Raises:
+        MlflowException: It is another flavor's model.
+    """
+    _get_flavor_configuration(model_path=str(local), flavor_name=FLAVOR_NAME)
     return Path(local, _FOLDER)
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.errors import RegistryConflictError
-from mxpipe_mlflow.client import KEY_TAG, active_uri, is_absent, locked, make_client, quoted, tracking_errors
+from mxpipe_mlflow.client import KEY_TAG, is_absent, locked, make_client, quoted, tracking_errors
+from mxpipe_mlflow.logged_models import find_logged_model, log_folder_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,8 @@ def register_once(
     """
     client = make_client(tracking_uri)
     with locked("register", _identity(client), name), tracking_errors(f"registering {name}"):
-        return _find(client, name, key) or _register(client, name, model_uri, key, tags or {}, tracking_uri)
+        known = _find(client, name, key)
+        return known or _register(client, name, find_logged_model(client, model_uri), key, tags or {})
 
 
 def publish_once(
@@ -145,12 +148,9 @@ def publish_once(
         known = _find(client, name, key)
         if known is not None:
             return known
-        if run_id is None:
-            run_id = find_or_create_run(client, experiment, key)
-        model_uri = _find_logged(client, run_id, key)
-        if model_uri is None:
-            model_uri = _log(Path(model_path), run_id, key, input_example, tracking_uri)
-        return _register(client, name, model_uri, key, tags or {}, tracking_uri)
+        run_id = run_id or find_or_create_run(client, experiment, key)
+        logged = log_folder_once(client, Path(model_path), run_id, key, input_example)
+        return _register(client, name, logged, key, tags or {})
 
 
 def find_by_tags(
@@ -244,12 +244,19 @@ def download(name: str, version: str, *, tracking_uri: str | None = None) -> Pat
 
     Files of a local artifact store are used in place; others are downloaded to a folder of this process.
     """
-    from mxpipe_mlflow.flavor import local_model_folder
+    import mlflow
+
+    from mxpipe_mlflow.flavor import model_folder
 
     client = make_client(tracking_uri)
-    with tracking_errors(f"fetching {name} version {version}"), active_uri(tracking_uri):
-        client.get_model_version(name, version)
-        return local_model_folder(f"models:/{name}/{version}")
+    with tracking_errors(f"fetching {name} version {version}"):
+        location = client.get_model_version(name, version).source
+        if location.startswith("models:/"):  # registered by its logged model
+            location = find_logged_model(client, location).artifact_location
+        folder = mlflow.artifacts.download_artifacts(
+            location, tracking_uri=client.tracking_uri, registry_uri=_identity(client)
+        )
+        return model_folder(folder)
 
 
 def previous_alias(alias: str) -> str:
@@ -314,40 +321,28 @@ def _search(client: MlflowClient, name: str, tags: Mapping[str, str]) -> list[Re
 
 
 def _register(
-    client: MlflowClient,
-    name: str,
-    model_uri: str,
-    key: str,
-    tags: Mapping[str, str],
-    tracking_uri: str | None,
+    client: MlflowClient, name: str, logged: LoggedModel, key: str, tags: Mapping[str, str]
 ) -> RegisteredVersion:
-    import mlflow
+    from mlflow.exceptions import MlflowException
 
-    with active_uri(tracking_uri):
-        version = mlflow.register_model(model_uri, name, tags={**tags, KEY_TAG: key})
-    logger.info("registered %s version %s", name, version.version)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # The location itself as the source: MLflow would resolve `models:/m-...` by its process-wide setting.
+    version = client.create_model_version(
+        name,
+        source=logged.artifact_location,
+        run_id=logged.source_run_id,
+        tags={**tags, KEY_TAG: key},
+        model_id=logged.model_id,
+    )
     winner = _find(client, name, key)
     if winner is not None and winner.version != str(version.version):
         return winner
+    logger.info("registered %s version %s", name, version.version)
     return _as_registered(version, created=True)
-
-
-def _find_logged(client: MlflowClient, run_id: str, key: str) -> str | None:
-    """The model that an attempt logged before it was killed."""
-    experiment_id = client.get_run(run_id).info.experiment_id
-    models = client.search_logged_models([experiment_id], filter_string=f"tags.`{KEY_TAG}` = {quoted(key)}")
-    ready = [model for model in models if str(model.status) in ("READY", "LoggedModelStatus.READY")]
-    return ready[0].model_uri if ready else None
-
-
-def _log(folder: Path, run_id: str, key: str, input_example: Any, tracking_uri: str | None) -> str:
-    from mxpipe_mlflow.flavor import log_model
-
-    with active_uri(tracking_uri):
-        info = log_model(
-            folder, name="model", run_id=run_id, tags={KEY_TAG: key}, input_example=input_example
-        )
-    return str(info.model_uri)
 
 
 def _as_registered(version: ModelVersion, created: bool) -> RegisteredVersion:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.errors import TrackingError
@@ -58,7 +60,7 @@ def create_run(
         experiment_id = found.experiment_id
     else:
         try:
-            experiment_id = client.create_experiment(experiment)
+            experiment_id = client.create_experiment(experiment, _artifact_location(client, experiment))
         except MlflowException:  # someone else made it meanwhile
             found = client.get_experiment_by_name(experiment)
             if found is None:
@@ -71,6 +73,15 @@ def create_run(
         run_name=run_name,
     )
     return str(run.info.run_id)
+
+
+def _artifact_location(client: MlflowClient, experiment: str) -> str | None:
+    """Beside the database for SQLite, whose own default is wherever the process happens to work."""
+    scheme, _, path = client.tracking_uri.partition(":///")
+    if scheme != "sqlite":
+        return None  # the server knows
+    folder = re.sub(r"[^\w.-]", "_", experiment)
+    return Path(path).resolve().parent.joinpath("mlartifacts", folder).as_uri()
 
 
 class Sender:

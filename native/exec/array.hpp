@@ -34,6 +34,7 @@ enum class GradientRequest : std::uint8_t { none, write, add };
 struct Leaf {
   GradientRequest request = GradientRequest::write;
   ArrayGradient gradient;
+  bool fresh = false;  // backward has filled it since the flag was cleared
 };
 
 class Array {

@@ -365,6 +365,7 @@ void backward(std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gr
   walk.run();
   for (const std::shared_ptr<Leaf>& leaf : walk.leaf_order()) {
     if (leaf->request == GradientRequest::none) continue;
+    leaf->fresh = true;
     const ArrayGradient fresh = canonical(walk.leaves().at(leaf.get()));
     if (leaf->request == GradientRequest::write || leaf->gradient.is_none()) {
       leaf->gradient = fresh;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <condition_variable>
+#include <csignal>
 #include <mutex>
 #include <queue>
 #include <thread>
@@ -38,9 +38,9 @@ struct LaterFirst {
   bool operator()(const TaskPtr& a, const TaskPtr& b) const { return a->sequence > b->sequence; }
 };
 
-// Everything the threads share. They own it together with the engine, so that an engine may be dropped by one of its
-// own tasks. No code of a task (its call, its destruction, its exception) ever runs while the mutex is held: it may
-// need the interpreter's lock, whose owner may be waiting for the mutex.
+// Everything the threads share. They own it together with the engine, so that an engine may be dropped by one
+// of its own tasks. No code of a task (its call, its destruction, its exception) ever runs while the mutex is
+// held: it may need the interpreter's lock, whose owner may be waiting for the mutex.
 struct State {
   explicit State(int count) : thread_count(count) {}
 
@@ -127,11 +127,10 @@ void work_until_closed(const std::shared_ptr<State>& state) {
   current_state = state.get();
   std::unique_lock lock(state->mutex);
   while (true) {
-    state->ready_changed->wait(lock, [&] {
-      return !state->ready.empty() || (state->closing && state->unfinished.empty());
-    });
+    state->ready_changed->wait(
+        lock, [&] { return !state->ready.empty() || (state->closing && state->unfinished.empty()); });
     if (state->ready.empty()) return;
-    const TaskPtr task = state->ready.top();
+    TaskPtr task = state->ready.top();
     state->ready.pop();
     Work work = std::move(task->work);
     task->work = nullptr;
@@ -139,7 +138,8 @@ void work_until_closed(const std::shared_ptr<State>& state) {
     lock.unlock();
     if (!record) {
       if (auto error = run(std::move(work))) {
-        record = std::make_shared<FailureRecord>(FailureRecord{{error, task->where}, task->sequence, false, {}});
+        record =
+            std::make_shared<FailureRecord>(FailureRecord{{error, task->where}, task->sequence, false, {}});
       }
     }
     work = nullptr;
@@ -149,6 +149,10 @@ void work_until_closed(const std::shared_ptr<State>& state) {
       set_failure(*task, record);
     }
     finish(*state, task);
+    lock.unlock();
+    task = nullptr;  // and with it, perhaps, a variable that holds an exception
+    record = nullptr;
+    lock.lock();
   }
 }
 
@@ -166,7 +170,8 @@ void start_threads(const std::shared_ptr<State>& state) {
 
 template <typename Done>
 void wait_until(State& state, std::unique_lock<std::mutex>& lock, const Poll& poll, const Done& done) {
-  require(current_state != &state, "engine", "a task must not wait for its own engine; got a wait in a task.");
+  require(current_state != &state, "engine",
+          "a task must not wait for its own engine; got a wait in a task.");
   while (!done()) {
     state.task_ended->wait_for(lock, std::chrono::milliseconds(100));
     if (poll && !done()) {
@@ -184,7 +189,8 @@ std::shared_ptr<FailureRecord> report(State& state, std::shared_ptr<FailureRecor
   return record;
 }
 
-// --- all engines of the process, for exit and fork -------------------------------------------------------------
+// --- all engines of the process, for exit and fork
+// -------------------------------------------------------------
 
 struct Registry {
   std::mutex mutex;
@@ -205,7 +211,8 @@ std::vector<std::shared_ptr<State>> live_states(Registry& all) {
   return live;
 }
 
-// Between prepare and parent/child the forking thread holds every mutex, so the child sees a consistent state.
+// Between prepare and parent/child the forking thread holds every mutex, so the child sees a consistent
+// state.
 std::vector<std::shared_ptr<State>>& held_states() {
   static auto* states = new std::vector<std::shared_ptr<State>>;
   return *states;
@@ -223,14 +230,15 @@ void release_after_fork() {
   registry().mutex.unlock();
 }
 
-// The child has no threads: what was unfinished never ends there. Its tasks are leaked, because destroying them may
-// need locks that other threads held; whoever waits for them is told.
+// The child has no threads: what was unfinished never ends there. Its tasks are leaked, because destroying
+// them may need locks that other threads held; whoever waits for them is told.
 void abandon_in_child(State& state) {
   new std::vector<std::thread>(std::exchange(state.threads, {}));
   for (const auto& task : state.unfinished) {
-    const Error error(ErrorKind::internal,
-                      text("[engine] a task must be waited for in the process that pushed it; got a forked child. ",
-                           "Pushed at ", task->where, "."));
+    const Error error(
+        ErrorKind::internal,
+        text("[engine] a task must be waited for in the process that pushed it; got a forked child. ",
+             "Pushed at ", task->where, "."));
     auto record = std::make_shared<FailureRecord>(
         FailureRecord{{std::make_exception_ptr(error), task->where}, task->sequence, true, {}});
     set_failure(*task, record);
@@ -307,8 +315,8 @@ void DependencyEngine::push(Work work, const std::vector<VariablePtr>& reads,
     }
   }
   std::lock_guard lock(state_->mutex);
-  require(!state_->closing, "engine", "a task must be pushed before the engine is closed; got one of ", task->where,
-          " after that.");
+  require(!state_->closing, "engine", "a task must be pushed before the engine is closed; got one of ",
+          task->where, " after that.");
   if (state_->threads.empty()) start_threads(state_);
   task->sequence = state_->next_sequence++;
   const auto wait_for = [&](const TaskPtr& earlier) {
@@ -357,15 +365,18 @@ std::optional<Failure> DependencyEngine::wait_all(const Poll& poll) {
     const std::uint64_t pushed = state_->next_sequence;
     wait_until(*state_, lock, poll, [&] {
       const auto& list = state_->unfinished;
-      return std::none_of(list.begin(), list.end(), [&](const auto& task) { return task->sequence < pushed; });
+      return std::none_of(list.begin(), list.end(),
+                          [&](const auto& task) { return task->sequence < pushed; });
     });
     if (!state_->unreported.empty()) {
-      const auto first = std::min_element(state_->unreported.begin(), state_->unreported.end(),
-                                          [](const auto& a, const auto& b) { return a->sequence < b->sequence; });
+      const auto first =
+          std::min_element(state_->unreported.begin(), state_->unreported.end(),
+                           [](const auto& a, const auto& b) { return a->sequence < b->sequence; });
       record = report(*state_, *first);
       for (const auto& weak : record->variables) {
         const auto variable = weak.lock();
-        if (variable && variable->failure == record) dropped.push_back(std::exchange(variable->failure, nullptr));
+        if (variable && variable->failure == record)
+          dropped.push_back(std::exchange(variable->failure, nullptr));
       }
     }
   }

@@ -1,14 +1,14 @@
-// The dependency engine: host-side tasks (prefetch, decoding, checkpoint writing, metric logging) that overlap with
-// compute.
+// The dependency engine: host-side tasks (prefetch, decoding, checkpoint writing, metric logging) that
+// overlap with compute.
 //
-// What enters: functions with the variables that they read and write. What leaves: their effects, in an order that
-// keeps every variable's history: a reader sees the last write pushed before it, a writer waits for earlier readers
-// and writers. Ready tasks start in the order in which they were pushed. Called by the Python binding and by native
-// code that has I/O to hide.
+// What enters: functions with the variables that they read and write. What leaves: their effects, in an order
+// that keeps every variable's history: a reader sees the last write pushed before it, a writer waits for
+// earlier readers and writers. Ready tasks start in the order in which they were pushed. Called by the Python
+// binding and by native code that has I/O to hide.
 //
-// A task that throws does not disturb others. The error waits on the variables that the task was to write; tasks
-// that touch such a variable are skipped and pass the error on; the next wait on the variable throws it, says where
-// the task was pushed, and clears it.
+// A task that throws does not disturb others. The error waits on the variables that the task was to write;
+// tasks that touch such a variable are skipped and pass the error on; the next wait on the variable throws
+// it, says where the task was pushed, and clears it.
 #pragma once
 
 #include <cstdint>
@@ -76,7 +76,8 @@ class DependencyEngine {
   std::shared_ptr<State> state_;
 };
 
-// Closes all engines of the process and returns failures that nobody waited for. For the exit of the interpreter.
+// Closes all engines of the process and returns failures that nobody waited for. For the exit of the
+// interpreter.
 std::vector<Failure> close_all_engines();
 
 }  // namespace mxpipe::engine

@@ -3,8 +3,8 @@
 
 namespace mxpipe {
 
-void bind_data(py::module_& module);
-void bind_engine(py::module_& module);
+void bind_data(pybind11::module_& module);
+void bind_engine(pybind11::module_& module);
 
 }  // namespace mxpipe
 

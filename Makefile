@@ -12,7 +12,7 @@ NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 WITH_JAVA = export JAVA_HOME="$$($(PYTHON) scripts/java_home.py)";
 
-.PHONY: help install run ui test check format bench asan tsan clean
+.PHONY: help install run ui stop test check format bench asan tsan clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -28,6 +28,9 @@ run: $(STAMP) ## January to March of the flight-delay retraining: Airflow, Spark
 
 ui: $(STAMP) ## Airflow and the MLflow UI on loopback with the DAG loaded, until Ctrl-C
 	@$(WITH_JAVA) exec $(PYTHON) scripts/ui.py
+
+stop: ## Stop the inference server that `make run` left running
+	@$(PYTHON) scripts/stop_server.py
 
 test: $(STAMP) ## All tests but the slow ones (PYTEST="-m slow" runs those)
 	@$(WITH_JAVA) $(PYTHON) -m pytest $(PYTEST)

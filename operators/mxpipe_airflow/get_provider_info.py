@@ -42,10 +42,6 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "MLflow tracking URI",
                         "schema": {"type": ["string", "null"]},
                     },
-                    "server_url": {
-                        "label": "Inference server URL",
-                        "schema": {"type": ["string", "null"]},
-                    },
                     "threads": {
                         "label": "Threads a training job",
                         "schema": {"type": ["integer", "null"]},

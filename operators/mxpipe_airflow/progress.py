@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mxpipe.progress import format_duration
+
 if TYPE_CHECKING:
     from mxpipe.train.status import JobStatus
 
@@ -15,7 +17,7 @@ def progress_line(status: JobStatus) -> str:
         >>> from mxpipe.train.status import JobState, JobStatus
         >>> progress_line(JobStatus(JobState.RUNNING, "k", step=50, total_steps=200, rows_per_second=125000.0,
         ...                         eta_seconds=75.0, metrics={"loss": 0.4312}))
-        'RUNNING  25%  step 50/200  125,000 rows/s  1m15s left  loss 0.4312'
+        'RUNNING  25%  step 50/200  125,000 rows/s  1:15 left  loss 0.4312'
     """
     parts = [status.state.value]
     if status.total_steps:
@@ -26,7 +28,6 @@ def progress_line(status: JobStatus) -> str:
     if status.rows_per_second:
         parts.append(f"{status.rows_per_second:,.0f} rows/s")
     if status.eta_seconds is not None and status.state.is_active:
-        minutes, seconds = divmod(round(status.eta_seconds), 60)
-        parts.append(f"{minutes}m{seconds:02d}s left" if minutes else f"{seconds}s left")
+        parts.append(f"{format_duration(status.eta_seconds)} left")
     parts.extend(f"{name} {value:.4g}" for name, value in status.metrics.items())
     return "  ".join(parts)

@@ -24,7 +24,6 @@ class MxpipeSettings:
     Attributes:
         root: Directory of run directories, snapshots, evaluations and reports.
         tracking_uri: MLflow's tracking and registry server; MLflow's own default where it is None.
-        server_url: Where the inference server is reached.
         threads: Threads of a training job; None leaves the engine's default.
 
     Example:
@@ -39,7 +38,6 @@ class MxpipeSettings:
 
     root: Path
     tracking_uri: str | None = None
-    server_url: str = "http://127.0.0.1:8090"
     threads: int | None = None
 
     @classmethod
@@ -72,9 +70,7 @@ class MxpipeHook(BaseHook):
     Without the connection, everything lives under ``$MXPIPE_HOME`` (default: ``~/.mxpipe``) on this machine.
 
     Args:
-        conn_id: Id of a connection of type ``mxpipe``; its extra holds ``root``, ``tracking_uri``,
-            ``server_url``
-            and ``threads``.
+        conn_id: Id of a connection of type ``mxpipe``; its extra holds ``root, tracking_uri, threads``.
     """
 
     conn_name_attr = "conn_id"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -56,13 +57,15 @@ class MxpipeOperator(BaseOperator):
         return MxpipeHook(self.conn_id)
 
     def execute(self, context: Context) -> Manifest:
-        """Run the stage.
+        """Run the stage; the manifest also says how many ``seconds`` it took.
 
         Raises:
             AirflowFailException: An error that no retry can mend.
         """
+        started = time.monotonic()
         with failing_at_once():
-            return checked(self.run_stage(context))
+            manifest = self.run_stage(context)
+            return checked({"seconds": round(time.monotonic() - started, 3), **manifest})
 
     @abstractmethod
     def run_stage(self, context: Context) -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,9 +35,10 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
     arguments: a retry finds a finished snapshot, and overwrites only its own unfinished one.
 
     Args:
-        dataframe: Called as ``dataframe(spark, **arguments)``; returns the DataFrame and a JSON-able
-            dictionary of
-            notes (what was counted, what was left out), which the snapshot's manifest keeps.
+        dataframe: Called as ``dataframe(spark, scratch, **arguments)``, where ``scratch`` is a directory of
+            this
+            DAG that outlives its runs; returns the DataFrame and a JSON-able dictionary of notes (what was
+            counted, what was left out), which the snapshot's manifest keeps.
         partition: Names the piece of time, e.g. ``2013-01``. Templated.
         arguments: Keyword arguments of ``dataframe``. Templated.
         sources: Returns the files that are read; their bytes are part of the snapshot's place.
@@ -83,7 +83,6 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
         sources = digest_code(self.sources() if self.sources else ())
         place = digest_json([self.partition, arguments, sources, digest_code(self.code_paths)])[:16]
         uri = str(self.hook.settings.root / "snapshots" / self.dag_id / self.partition / place)
-        started = time.monotonic()
         snapshot = snapshot_at(uri)
         reused = snapshot is not None
         if snapshot is None:
@@ -98,7 +97,6 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
             "columns": len(snapshot.column_types),
             "notes": snapshot.metadata.get("notes", {}),
             "reused": reused,
-            "seconds": round(time.monotonic() - started, 3),
         }
 
     def _write(self, uri: str, arguments: dict[str, Any], sources: str) -> Snapshot:
@@ -111,8 +109,8 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
             builder = builder.config(name, value)
         spark = builder.getOrCreate()
         try:
-            frame, notes = self.dataframe(spark, **arguments)
-            metadata = {"partition": self.partition, "sources": sources, "notes": notes}
+            frame, notes = self.dataframe(spark, self.hook.settings.root / "scratch" / self.dag_id,
+            **arguments) metadata = {"partition": self.partition, "sources": sources, "notes": notes}
             return write_snapshot(frame, uri, metadata=metadata)
         finally:
             spark.stop()

@@ -64,7 +64,7 @@ class MxpipeServerCheckOperator(MxpipeOperator):
         tolerance: Greatest allowed difference of a prediction.
 
     Returns:
-        ``rows, largest_difference, milliseconds`` (median of a request), ``url``.
+        ``rows, largest_difference, milliseconds`` (median of a request), ``url``, ``example`` (a request).
 
     Raises:
         AirflowFailException: A prediction differs: what is served is not what was judged.
@@ -120,6 +120,7 @@ class MxpipeServerCheckOperator(MxpipeOperator):
         return {
             "url": self.server["url"],
             "version": version,
+            "example": {"dataframe_split": {"columns": names, "data": [[columns[c][0] for c in names]]}},
             "rows": table.num_rows,
             "largest_difference": largest,
             "milliseconds": round(1000 * float(np.median(seconds)), 3),

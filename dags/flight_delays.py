@@ -1,0 +1,182 @@
+"""### Will a flight arrive more than 15 minutes late?
+
+One run is one month. Each month the pipeline joins all flights so far with weather, planes and airports,
+trains a candidate on everything but the month's last seven days, compares it there with the champion of the
+month before, and puts the better one before an HTTP door.
+
+Re-running a finished month finds its snapshot, its model and its version again: it registers nothing new.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, TriggerRule, task
+from airflow.timetables.interval import CronDataIntervalTimetable
+from flights import features
+from flights.ingest import flights_until
+from flights.sources import source_files
+
+from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
+from mxpipe_airflow.operators.data import (
+    MxpipeSparkIngestOperator,
+    MxpipeSplitOperator,
+    MxpipeValidateOperator,
+)
+from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
+from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
+from mxpipe_airflow.operators.serve import MxpipeDeployOperator, MxpipeServerCheckOperator
+from mxpipe_airflow.operators.train import MxpipeTrainOperator
+
+MODEL = "flight_delays"
+HOLDOUT_DAYS = 7
+HERE = Path(__file__).parent
+# What shapes the rows and the model. It is part of the key K, so that a change of it is a new training.
+CODE = [str(HERE / "flights" / name) for name in ("sources.py", "ingest.py", "features.py")]
+PARTITION = "{{ params.partition or data_interval_start.strftime('%Y-%m') }}"
+
+
+def end_of(partition: str) -> date:
+    """The first day after a month such as ``2013-01``."""
+    first = date.fromisoformat(f"{partition}-01")
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def holdout_start(partition: str) -> date:
+    """The first of the last days of a month, by which its candidate is judged."""
+    return end_of(partition) - timedelta(days=HOLDOUT_DAYS)
+
+
+def of_partition(function: str) -> str:
+    """A template that applies one of the functions above to the run's month."""
+    return PARTITION.replace("{{ ", "{{ " + function + "(").replace(" }}", ") }}")
+
+
+with DAG(
+    dag_id="flight_delays",
+    description="Retrain, judge and serve a flight-delay model, month by month",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
+    start_date=datetime(2013, 1, 1),
+    end_date=datetime(2013, 12, 31),
+    catchup=True,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=20)},
+    params={
+        "partition": Param(
+            None, type=["null", "string"], description="A month such as 2013-01, to run by hand"
+        ),
+    },
+    user_defined_macros={"end_of": end_of, "holdout_start": holdout_start},
+    tags=["mxpipe", "flights"],
+) as dag:
+    champion = MxpipeResolveChampionOperator(
+        task_id="resolve_champion",
+        model_name=MODEL,
+        partition=PARTITION,
+        sources=source_files,
+        code_paths=CODE,
+    )
+    rows = MxpipeSparkIngestOperator(
+        task_id="ingest",
+        dataframe=flights_until,
+        partition=PARTITION,
+        arguments={"before": of_partition("end_of")},
+        sources=source_files,
+        code_paths=CODE,
+        spark_conf={
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.memory": "1g",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.shuffle.partitions": "4",
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+        },
+    )
+    validated = MxpipeValidateOperator(
+        task_id="validate",
+        snapshot_uri=rows.output["uri"],
+        expectations=features.EXPECTATIONS,
+        reference_uri=champion.output["train_snapshot"],
+    )
+    split = MxpipeSplitOperator(
+        task_id="split",
+        snapshot_uri=validated.output["snapshot_uri"],
+        column="date",
+        at=of_partition("holdout_start"),
+    )
+    candidate = MxpipeTrainOperator(
+        task_id="train",
+        spec=features.training(str(split.output["train_uri"])),
+        partition=PARTITION,
+        data_digest=split.output["digest"],
+        code_paths=CODE,
+        callbacks={"mlflow": {"experiment": MODEL, "run_name": PARTITION}},
+        deferrable=True,
+        poll_interval=1.0,
+        progress_interval=3.0,
+        timeout=timedelta(hours=1),
+        retries=3,
+    )
+    evaluation = MxpipeEvaluateOperator(
+        task_id="evaluate",
+        candidate=candidate.output,
+        champion=champion.output,
+        holdout_uri=split.output["holdout_uri"],
+        holdout_digest=split.output["holdout_digest"],
+        label=features.LABEL,
+        slices=["carrier", "origin"],
+    )
+    verdict = MxpipeGateOperator(
+        task_id="gate",
+        evaluation=evaluation.output,
+        policy=features.POLICY,
+    )
+    registered = MxpipeRegisterOperator(
+        task_id="register",
+        model_name=MODEL,
+        candidate=candidate.output,
+        split=split.output,
+        champion=champion.output,
+        verdict=verdict.output,
+        experiment=MODEL,
+    )
+    promoted = MxpipePromoteOperator(
+        task_id="promote",
+        model_name=MODEL,
+        registered=registered.output,
+        champion=champion.output,
+        verdict=verdict.output,
+    )
+    server = MxpipeDeployOperator(
+        task_id="deploy",
+        model_name=MODEL,
+        # A month whose candidate stays behind still sees to it that the champion is served.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
+    checked = MxpipeServerCheckOperator(
+        task_id="check_server",
+        server=server.output,
+        snapshot_uri=split.output["holdout_uri"],
+    )
+
+    @task
+    def baselines(split: dict[str, Any]) -> dict[str, Any]:
+        """Train scikit-learn's models on the same rows and features, for the report."""
+        from flights.baselines import run_baselines
+
+        return run_baselines(split["train_uri"], split["holdout_uri"])
+
+    @task(trigger_rule=TriggerRule.ALL_DONE)
+    def report(partition: str, ti: Any = None) -> dict[str, Any]:
+        """Keep the month's record and write one page over all months."""
+        from flights.report import write_page
+
+        return write_page(partition, ti)
+
+    compared = baselines(split.output)  # type: ignore[arg-type]
+    promoted >> server
+    [compared, checked] >> report(PARTITION)

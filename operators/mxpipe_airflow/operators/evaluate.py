@@ -1,0 +1,175 @@
+"""Candidate against champion on the same rows, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mxpipe_airflow.keys import digest_json
+from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from airflow.sdk import Context
+
+    from mxpipe.data import Snapshot
+    from mxpipe.model import Model
+
+
+def predict(model: Model, snapshot: Snapshot) -> np.ndarray[Any, Any]:
+    """Probabilities of all rows of a snapshot: float64 (n,)."""
+    import numpy as np
+
+    table = snapshot.to_table([column.name for column in model.signature])
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    return np.asarray(model.predict(columns), dtype=np.float64).reshape(table.num_rows)
+
+
+class MxpipeEvaluateOperator(MxpipeOperator):
+    """Judge the candidate and the pinned champion on one frozen holdout, row by row.
+
+    Args:
+        candidate: What the train stage returned. Templated.
+        champion: What the resolve stage returned; without a version the candidate is judged alone. Templated.
+        holdout_uri: The holdout. Templated.
+        holdout_digest: Its digest, as the split stage said it. Templated.
+        label: The label column: 0 or 1.
+        slices: Columns by whose values the metrics are also told.
+        samples: Bootstrap samples of the paired comparison.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Metrics of ``candidate`` and ``champion`` (or None), their paired ``comparison``, and the URIs of the
+        whole evaluation and of the predictions.
+
+    Raises:
+        AirflowFailException: The holdout is not the one that was split off.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "candidate", "champion", "holdout_uri", "holdout_digest")
+
+    def __init__(
+        self,
+        *,
+        candidate: Mapping[str, Any],
+        champion: Mapping[str, Any],
+        holdout_uri: str,
+        holdout_digest: str,
+        label: str,
+        slices: Sequence[str] = (),
+        samples: int = 1000,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.candidate = candidate
+        self.champion = champion
+        self.holdout_uri = holdout_uri
+        self.holdout_digest = holdout_digest
+        self.label = label
+        self.slices = slices
+        self.samples = samples
+        self.seed = seed
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Score both and compare them."""
+        from mxpipe.data import Snapshot
+        from mxpipe.errors import SnapshotCorruptError
+        from mxpipe.model import load_model
+        from mxpipe_mlflow import registry
+
+        holdout = Snapshot.open(self.holdout_uri)
+        if holdout.digest != self.holdout_digest:
+            raise SnapshotCorruptError(
+                f"[holdout] {self.holdout_uri} must have digest {self.holdout_digest}; got {holdout.digest}."
+            )
+        models = {"candidate": load_model(Path(self.candidate["model_uri"]))}
+        if self.champion["version"]:
+            name, version = self.champion["model_name"], self.champion["version"]
+            path = registry.download(name, version, tracking_uri=self.hook.settings.tracking_uri)
+            models["champion"] = load_model(path)
+        digests = {role: model.digest for role, model in models.items()}
+        settings = [self.label, list(self.slices), self.samples, self.seed]
+        place = self.hook.settings.root / "evaluations" / digest_json([digests, holdout.digest,
+        settings])[:16] report = place / "evaluation.json"
+        if not report.exists():
+            self._evaluate(models, holdout, place)
+        whole = json.loads(report.read_text())
+        champion = whole.get("champion")
+        return {
+            "candidate": whole["candidate"]["metrics"],
+            "champion": champion["metrics"] if champion else None,
+            "comparison": whole["comparison"],
+            "same_model": digests["candidate"] == digests.get("champion"),
+            "champion_version": self.champion["version"],
+            "digests": digests,
+            "holdout_digest": holdout.digest,
+            "rows": holdout.num_rows,
+            "report_uri": str(report),
+            "predictions_uri": str(place / "predictions.npz"),
+        }
+
+    def _evaluate(self, models: Mapping[str, Model], holdout: Snapshot, place: Path) -> None:
+        import numpy as np
+
+        from mxpipe.model.storage import write_json
+        from mxpipe.train import evaluation
+
+        table = holdout.to_table([self.label, *self.slices])
+        labels = np.asarray(table.column(self.label), dtype=np.float64)
+        slices = {name: np.asarray(table.column(name).to_pylist(), dtype=str) for name in self.slices}
+        scores = {role: predict(model, holdout) for role, model in models.items()}
+        whole: dict[str, Any] = {
+            role: evaluation.evaluate(labels, given, slices).to_json() for role, given in scores.items()
+        }
+        whole["comparison"] = None
+        if "champion" in scores:
+            whole["comparison"] = evaluation.paired_bootstrap(
+                labels, scores["candidate"], scores["champion"], samples=self.samples, seed=self.seed
+            ).to_json()
+        place.mkdir(parents=True, exist_ok=True)
+        with open(place / "predictions.npz", "wb") as file:
+            np.savez_compressed(file, labels=labels, **scores)
+        write_json(place / "evaluation.json", whole)
+
+
+class MxpipeGateOperator(MxpipeOperator):
+    """Decide by a policy whether the candidate takes the champion's place: a pure function of the evaluation.
+
+    A decision is not a failure: the task succeeds, and later stages read ``decision`` and skip themselves.
+
+    Args:
+        evaluation: What the evaluate stage returned. Templated.
+        policy: See :func:`mxpipe.train.gate.decide`. Templated.
+
+    Returns:
+        ``decision`` (``PROMOTE``, ``HOLD`` or ``REJECT``), ``reasons`` in words, ``inputs`` digest.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "evaluation", "policy")
+
+    def __init__(
+        self, *, evaluation: Mapping[str, Any], policy: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.evaluation = evaluation
+        self.policy = policy
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Decide and say why."""
+        from mxpipe.train.gate import decide
+
+        given = self.evaluation
+        if given["same_model"]:
+            decision, reasons = "HOLD", [f"it is the champion itself, version {given['champion_version']}"]
+        else:
+            verdict = decide(given["candidate"], given["champion"], given["comparison"], self.policy or {})
+            decision, reasons = str(verdict.decision), list(verdict.reasons)
+        self.log.info("%s: %s", decision, "; ".join(reasons))
+        return {
+            "decision": decision,
+            "reasons": reasons,
+            "inputs": digest_json([given["digests"], given["holdout_digest"], dict(self.policy or {})]),
+        }

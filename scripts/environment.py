@@ -63,7 +63,7 @@ def secret(path: Path) -> str:
 
 
 def migrate() -> None:
-    """Bring Airflow's database to the installed version; makes it if there is none. Needs the environment
-    set.""" from airflow.utils import db
+    """Bring Airflow's database to the installed version, or make it. Needs the environment set."""
+    from airflow.utils import db
 
     db.initdb()

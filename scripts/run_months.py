@@ -193,7 +193,8 @@ def show_server(record: dict[str, Any]) -> None:
         return
     example = record["stages"]["check_server"]["example"]
     print(
-        f"\nServing version {server['version']} at {server['url']} (make stop ends it, make run starts it again)"
+        f"\nServing version {server['version']} at {server['url']}"
+        " (make stop ends it, make run starts it again)"
     )
     print(
         f"  curl -s {server['url']}/invocations -H 'Content-Type: application/json' \\\n"

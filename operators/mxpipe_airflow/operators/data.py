@@ -109,8 +109,9 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
             builder = builder.config(name, value)
         spark = builder.getOrCreate()
         try:
-            frame, notes = self.dataframe(spark, self.hook.settings.root / "scratch" / self.dag_id,
-            **arguments) metadata = {"partition": self.partition, "sources": sources, "notes": notes}
+            scratch = self.hook.settings.root / "scratch" / self.dag_id
+            frame, notes = self.dataframe(spark, scratch, **arguments)
+            metadata = {"partition": self.partition, "sources": sources, "notes": notes}
             return write_snapshot(frame, uri, metadata=metadata)
         finally:
             spark.stop()

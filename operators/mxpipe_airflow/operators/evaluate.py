@@ -92,8 +92,9 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             models["champion"] = load_model(path)
         digests = {role: model.digest for role, model in models.items()}
         settings = [self.label, list(self.slices), self.samples, self.seed]
-        place = self.hook.settings.root / "evaluations" / digest_json([digests, holdout.digest,
-        settings])[:16] report = place / "evaluation.json"
+        name = digest_json([digests, holdout.digest, settings])[:16]
+        place = self.hook.settings.root / "evaluations" / name
+        report = place / "evaluation.json"
         if not report.exists():
             self._evaluate(models, holdout, place)
         whole = json.loads(report.read_text())

@@ -234,8 +234,10 @@ class Loader:
         )
         variable = self._engine.variable()
 
+        gather_ordered = self._gather.gather_ordered  # not self: a task must not keep the loader alive
+
         def gather() -> None:
-            self._gather.gather_ordered(order, start, count, *batch)
+            gather_ordered(order, start, count, *batch)
 
         where = f"Loader, epoch {self._epoch}, rows {start}..{start + count}"
         self._engine.push(gather, reads=[], writes=[variable], where=where)

@@ -276,7 +276,10 @@ class Preprocessor:
         """(column, native map from value to id), built once."""
         from mxpipe import _native
 
-        return [(column.name, _native.Vocabulary(list(column.vocabulary))) for column in self.categorical]
+        return [
+            (column.name, _native.Vocabulary(list(column.vocabulary), column.type == "string"))
+            for column in self.categorical
+        ]
 
 
 def _fit_numeric(name: str, column: ColumnStatistics, fill: str, indicators: bool) -> NumericFeature:

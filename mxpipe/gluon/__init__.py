@@ -1,0 +1,27 @@
+"""Gluon: networks as Python objects, imperative or compiled, and what trains them."""
+
+from __future__ import annotations
+
+from . import loss, metric, model_zoo, nn, utils
+from .block import Block
+from .hybrid import BlockTrace, HybridBlock
+from .parameter import Constant, Parameter
+from .symbol_block import SymbolBlock
+from .train_step import TrainStep
+from .trainer import Trainer
+
+__all__ = [
+    "Block",
+    "BlockTrace",
+    "Constant",
+    "HybridBlock",
+    "Parameter",
+    "SymbolBlock",
+    "TrainStep",
+    "Trainer",
+    "loss",
+    "metric",
+    "model_zoo",
+    "nn",
+    "utils",
+]

@@ -1,0 +1,113 @@
+"""How an optimizer meets parameters: states, counts, and the numbers of one step.
+
+`Trainer` and `TrainStep` share it, which is why they give the same numbers: both trace the same `apply`, the
+first with gradients as inputs, the second with gradients that the same plan computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from mxpipe import np
+from mxpipe._native import Array
+from mxpipe.optimizer import Optimizer
+from mxpipe.optimizer.optimizer import compute_dtype
+from mxpipe.sparse import RowSparseArray, merge_rows
+
+from .parameter import Parameter
+
+__all__ = ["RawGradient", "Updates"]
+
+RawGradient = Array | tuple[Array, Array]
+"""A gradient as backward makes it: dense, or the pair (ids, rows) of a row-sparse one."""
+
+_Result = TypeVar("_Result")
+
+
+class Updates:
+    """Parameters with the optimizer that updates them.
+
+    Args:
+        parameters: Names to parameters; the position is the optimizer's index.
+        optimizer: The rule.
+    """
+
+    def __init__(self, parameters: dict[str, Parameter], optimizer: Optimizer) -> None:
+        self.names = list(parameters)
+        self.parameters = list(parameters.values())
+        self.optimizer = optimizer
+        self.states: dict[int, tuple[Array, ...]] = {}
+
+    def trained(self) -> list[int]:
+        """Indices of the parameters that are learned."""
+        return [index for index, parameter in enumerate(self.parameters) if parameter.grad_req != "null"]
+
+    def state(self, index: int) -> tuple[Array, ...]:
+        """States of a parameter, made when first asked for."""
+        if index not in self.states:
+            self.states[index] = self.optimizer.create_state(index, self.parameters[index].data())
+        return self.states[index]
+
+    def step(self, indices: Sequence[int], run: Callable[[list[Array], tuple[int, ...]], _Result]) -> _Result:
+        """Count one update of these parameters around `run(scalars, groups)`; none if it raises.
+
+        Parameters with the same count, multiplier and type share their numbers. `groups[i]` says which
+        numbers belong to `indices[i]`; in a plain training loop all are in group 0.
+        """
+        optimizer = self.optimizer
+        before = dict(optimizer.update_counts), optimizer.num_update
+        try:
+            scalars, groups = self._numbers(indices, optimizer.count_updates(indices))
+            return run(scalars, groups)
+        except BaseException:
+            optimizer.update_counts, optimizer.num_update = before
+            raise
+
+    def _numbers(self, indices: Sequence[int], counts: list[int]) -> tuple[list[Array], tuple[int, ...]]:
+        rate = self.optimizer.learning_rate
+        numbers: dict[Hashable, int] = {}
+        scalars: list[Array] = []
+        groups = []
+        for index, count in zip(indices, counts, strict=True):
+            parameter = self.parameters[index]
+            multiplier = parameter.lr_mult * self.optimizer.lr_mult.get(index, 1.0)
+            dtype = compute_dtype(parameter.data())
+            key = (count, multiplier, dtype)
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                values = self.optimizer.scalars(count, rate * multiplier)
+                scalars += [np.array(values[name], dtype=dtype) for name in self.optimizer.scalar_names]
+            groups.append(numbers[key])
+        return scalars, tuple(groups)
+
+    def key(self, indices: Sequence[int], groups: tuple[int, ...]) -> Hashable:
+        """What a compiled update depends on, besides the shapes and types of its inputs."""
+        optimizer = self.optimizer
+        constants = tuple([getattr(optimizer, name) for name in optimizer.constant_names])
+        return constants, tuple(indices), groups, tuple([self._decay(index) for index in indices])
+
+    def apply(
+        self,
+        indices: Sequence[int],
+        gradients: Sequence[RawGradient],
+        scalars: Sequence[Array],
+        groups: tuple[int, ...],
+    ) -> None:
+        """Write the new weights and states; run while tracing."""
+        names = self.optimizer.scalar_names
+        for index, gradient, group in zip(indices, gradients, groups, strict=True):
+            parameter = self.parameters[index]
+            weight = parameter.data()
+            if isinstance(gradient, tuple):
+                gradient = RowSparseArray(*merge_rows([gradient]), weight.shape)
+            values = dict(zip(names, scalars[group * len(names) : (group + 1) * len(names)], strict=True))
+            self.optimizer.apply(weight, gradient, self.state(index), values, self._decay(index))
+
+    def captured(self, indices: Sequence[int]) -> tuple[tuple[Parameter, Array], ...]:
+        """The arrays that a plan for these parameters is tied to."""
+        return tuple([(self.parameters[index], self.parameters[index].data()) for index in indices])
+
+    def _decay(self, index: int) -> float:
+        optimizer = self.optimizer
+        return optimizer.wd * self.parameters[index].wd_mult * optimizer.wd_mult.get(index, 1.0)

@@ -1,0 +1,9 @@
+"""Optimizers: each is one formula over ops, for dense and sparse updates, eager and compiled."""
+
+from __future__ import annotations
+
+from .adaptive import AdaGrad, Adam, AdamW
+from .optimizer import Optimizer, create, register
+from .sgd import SGD
+
+__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "create", "register"]

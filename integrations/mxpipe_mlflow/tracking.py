@@ -61,7 +61,7 @@ class MlflowCallback:
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
         key: str | None = None,
-        flush_seconds: float = 60.0,
+        flush_seconds: float = 30.0,
     ) -> None:
         self._tracking_uri = tracking_uri
         self._experiment = experiment
@@ -139,7 +139,7 @@ def from_config(configuration: Mapping[str, Any]) -> MlflowCallback:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested JSON as MLflow's flat parameters.
+    """Nested JSON as MLflow's flat parameters; null is left out.
 
     Example:
         >>> flatten({"model": {"builder": "mlp", "arguments": {"layers": [64, 32]}}, "seed": 7})
@@ -150,6 +150,8 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
         for name, item in value.items():
             flat |= flatten(item, f"{prefix}.{name}" if prefix else str(name))
         return flat
+    if value is None:
+        return {}
     return {prefix: value if isinstance(value, str) else json.dumps(value)}
 
 

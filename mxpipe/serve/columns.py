@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mxpipe.errors import RequestError
+from mxpipe.errors import RequestError, ServingError
 
 if TYPE_CHECKING:
     from mxpipe.model import Model
@@ -86,8 +86,8 @@ class ColumnRule:
             values: One JSON scalar a row; ``None`` is a missing value.
 
         Returns:
-            A list of strings (with ``None``) for a string column; else an array of shape (n,): of the
-            column's own dtype, or of float64 with NaN where integers or booleans are missing.
+            An array of the column's dtype, shape (n,); a list, with ``None`` for what is missing, for strings
+            and where integers or booleans are missing.
 
         Raises:
             RequestError: A value has another type, or is out of range; the text names the column and the row.
@@ -130,28 +130,29 @@ class ColumnRule:
             raise self._refuse(row, "a number that float32 can hold", values[row])
         return column.astype(self.dtype)
 
-    def _integers(self, values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    def _integers(self, values: Sequence[Any]) -> ColumnValues:
         information = np.iinfo(self.dtype)
+        column: list[int | None] = []
         for row, value in enumerate(values):
             if value is None or (type(value) is float and math.isnan(value)):
+                column.append(None)
                 continue
             # JSON written by pandas turns integers into 7.0 as soon as one of them is missing.
             if type(value) is not int and not (type(value) is float and value.is_integer()):
                 raise self._refuse(row, "an integer or null", value)
             if not information.min <= value <= information.max:
                 raise self._refuse(row, f"within {self.dtype}", value)
-        return self._with_missing(values)
+            column.append(int(value))
+        return self._array(column)
 
-    def _booleans(self, values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    def _booleans(self, values: Sequence[Any]) -> ColumnValues:
         for row, value in enumerate(values):
             if value is not None and type(value) is not bool:
                 raise self._refuse(row, "true, false or null", value)
-        return self._with_missing(values)
+        return self._array(values)
 
-    def _with_missing(self, values: Sequence[Any]) -> np.ndarray[Any, Any]:
-        if any(value is None or value != value for value in values):
-            return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-        return np.array(values, dtype=self.dtype)
+    def _array(self, values: Sequence[Any]) -> ColumnValues:
+        return list(values) if None in values else np.array(values, dtype=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,17 @@ class Signature:
 
     @staticmethod
     def of(model: Model) -> Signature:
-        """Read the rules off a loaded model."""
+        """Read the rules off a loaded model.
+
+        Raises:
+            ServingError: A column has a type that requests cannot carry.
+        """
+        for column in model.signature:
+            if column.dtype not in DATATYPES:
+                raise ServingError(
+                    f"[column {column.name!r}] must be of a type that requests can carry "
+                    f"({', '.join(DATATYPES)}); got {column.dtype}."
+                )
         rules = tuple(ColumnRule(column.name, column.dtype, column.required) for column in model.signature)
         return Signature(rules, tuple(model.output_names))
 

@@ -32,7 +32,21 @@ struct RandomKey {
   std::uint64_t counter = 0;
 };
 
-// One row of softmax and friends: `stride` elements lie between neighbours.
+enum class Reduction : std::uint8_t { sum, product, maximum, minimum };
+
+// A row is reduced in this many interleaved lanes, whatever the vector width: every instruction set gives the same sum.
+inline constexpr std::int64_t kReductionLanes = 64;
+
+// Accumulators are float, double, int64 or uint64 for sums and products (see kernels/portable/reduce.cpp), and the
+// dtype itself for maximum and minimum.
+struct ReduceFunctions {
+  // lanes[i % kReductionLanes] takes in x[i].
+  void (*row)(void* lanes, const void* x, std::int64_t count) = nullptr;
+  // accumulators[j] takes in x[i * stride + j] for all rows i.
+  void (*columns)(void* accumulators, const void* x, std::int64_t columns, std::int64_t rows,
+                  std::int64_t stride) = nullptr;
+};
+
 struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
@@ -45,6 +59,7 @@ struct IsaTable {
   // Elements [first, first + count) of the infinite sequence that belongs to `key`.
   void (*random_uniform)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
+  ReduceFunctions (*reduce)(Reduction reduction, DType dtype);
 };
 
 }  // namespace mxpipe

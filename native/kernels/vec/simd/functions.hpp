@@ -13,5 +13,6 @@ BlockFunction load_function(DType dtype);
 BlockFunction store_function(DType dtype);
 void random_uniform(float* destination, std::int64_t first, std::int64_t count, RandomKey key);  // philox.cpp
 void random_normal(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
+ReduceFunctions reduce_functions(Reduction reduction, DType dtype);  // reduce.cpp
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -15,6 +15,7 @@ const IsaTable table = {
     .store = store_function,
     .random_uniform = random_uniform,
     .random_normal = random_normal,
+    .reduce = reduce_functions,
 };
 
 }  // namespace mxpipe::MXPIPE_ISA

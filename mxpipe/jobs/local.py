@@ -59,6 +59,7 @@ class LocalLauncher:
         spec: TrainSpec,
         key: str,
         *,
+        job_id: str | None = None,
         fresh: bool = False,
         builders: Collection[str] = (),
         callbacks: Mapping[str, Mapping[str, Any]] = {},
@@ -68,6 +69,7 @@ class LocalLauncher:
         Args:
             spec: What to train.
             key: Names the job: the same key always means the same job.
+            job_id: Name of the run directory under the root; follows from the key by default.
             fresh: End a live job of this key and drop what it did, instead of going on from it. A finished
                 one stays: it would come out the same.
             builders: The `package.module:function` texts that the specification may import.
@@ -82,7 +84,7 @@ class LocalLauncher:
             SpecificationError: The key was submitted before with another specification.
             StorageError: The run directory cannot be written; no process was started.
         """
-        job_id = job_id_of(key)
+        job_id = job_id or job_id_of(key)
         run = self.run_directory(job_id)
         handle = JobHandle(job_id, run.path)
         with self._launch_lock(run):

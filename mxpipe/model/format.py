@@ -1,5 +1,4 @@
 """The model folder: what `model.json` holds, how it is written, and how it is read without trust.
-trust.
 
 ::
 

@@ -105,6 +105,8 @@ class Model:
         output_names: A name a column of the result.
         metadata: What was saved with it.
         preprocessor: Turns raw columns into the net's inputs.
+        weights: The parameters by name, read-only.
+        graph: What is computed, from the net's inputs and the parameters in the order of `weights`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -115,6 +117,7 @@ class Model:
 
         self.path = Path(path)
         self._description, weights, self.digest = read_model(path)
+        self.weights = {name: weights[name] for name in self._description.parameters}
         self.signature = self._description.signature
         self.output_names = self._description.output_names
         self.metadata = self._description.metadata
@@ -126,7 +129,7 @@ class Model:
             raise FormatError(
                 f"[{source}] the graph and the preprocessing must be whole; got {error}"
             ) from error
-        self._parameters = [mx_np.array(weights[name]) for name in self._description.parameters]
+        self._parameters = [mx_np.array(values) for values in self.weights.values()]
         self._check_inputs(source)
         self._plans: dict[int, Any] = {}
         self._lock = threading.Lock()

@@ -17,7 +17,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -148,7 +147,7 @@ def _folders_newest_first(folder: Path) -> Iterator[Path]:
 
 
 class CheckpointWriter:
-    """Writes checkpoints beside the computation, one at a time.
+    """Writes checkpoints beside the computation, one at a time, as tasks of the dependency engine.
 
     The arrays handed over must not change any more: the caller copies them first, which takes a small part of
     the time that digest and disk take. An error surfaces at the next call.
@@ -166,14 +165,18 @@ class CheckpointWriter:
         self, folder: Path, keep: int, on_written: Callable[[int, Path], None] = lambda step, path: None
     ) -> None:
         """Prepare to write into `folder`, and call `on_written(step, path)` from the thread that waits."""
+        from mxpipe import _native
+
         self._folder, self._keep, self._on_written = folder, keep, on_written
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mxpipe-checkpoint")
-        self._pending: Future[tuple[int, Path]] | None = None
+        self._engine = _native.DependencyEngine(1)
+        self._on_disk = self._engine.variable()
+        self._pending = False
+        self._written: tuple[int, Path] | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether a checkpoint is being written."""
-        return self._pending is not None and not self._pending.done()
+        return self._pending and self._written is None
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Begin to write a checkpoint, after the one before it is done.
@@ -182,10 +185,13 @@ class CheckpointWriter:
             StorageError: The one before could not be written.
         """
         self.wait()
-        self._pending = self._thread.submit(self._write, checkpoint)
 
-    def _write(self, checkpoint: Checkpoint) -> tuple[int, Path]:
-        return checkpoint.step, write_checkpoint(self._folder, checkpoint, self._keep)
+        def task() -> None:
+            self._written = checkpoint.step, write_checkpoint(self._folder, checkpoint, self._keep)
+
+        where = f"checkpoint of step {checkpoint.step}"
+        self._written, self._pending = None, True
+        self._engine.push(task, reads=[], writes=[self._on_disk], where=where)
 
     def wait(self) -> None:
         """Wait until nothing is being written.
@@ -193,9 +199,12 @@ class CheckpointWriter:
         Raises:
             StorageError: The disk is full; the older checkpoints are untouched.
         """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._on_written(*pending.result())
+        if not self._pending:
+            return
+        self._pending = False
+        self._engine.wait(self._on_disk)
+        if self._written is not None:
+            self._on_written(*self._written)
 
     def close(self) -> None:
         """Let the write in progress end; an error of it is only logged."""
@@ -203,7 +212,7 @@ class CheckpointWriter:
             self.wait()
         except Exception as error:  # another error is on its way out, or the caller has waited before
             _LOG.warning("the last checkpoint could not be written: %s", error)
-        self._thread.shutdown()
+        self._engine.close()
 
     def __enter__(self) -> CheckpointWriter:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mxpipe.train.spec import EarlyStoppingSection
@@ -24,6 +24,7 @@ class BestEpoch:
     policy: EarlyStoppingSection
     epoch: int = 0
     value: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def update(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take an epoch's metrics; returns whether it is the best so far, which NaN never is."""
@@ -34,7 +35,7 @@ class BestEpoch:
             gain = self.value - value if self.policy.mode == "min" else value - self.value
             better = gain > self.policy.minimum_change
         if better:
-            self.epoch, self.value = epoch, value
+            self.epoch, self.value, self.metrics = epoch, value, dict(metrics)
         return better
 
     def should_stop(self, epoch: int) -> bool:
@@ -43,8 +44,8 @@ class BestEpoch:
 
     def to_json(self) -> dict[str, Any]:
         """The state, for a checkpoint."""
-        return {"epoch": self.epoch, "value": self.value}
+        return {"epoch": self.epoch, "value": self.value, "metrics": self.metrics}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state back."""
-        self.epoch, self.value = state["epoch"], state["value"]
+        self.epoch, self.value, self.metrics = state["epoch"], state["value"], dict(state["metrics"])

@@ -121,7 +121,7 @@ def _train(
             state = JobState.SUCCEEDED
         else:
             state = JobState.CANCELLED if run.cancel_path.exists() else JobState.INTERRUPTED
-        status = reporter.end(state, loop.step, loop.metrics)
+        status = reporter.end(state, loop.step, loop.final_metrics if finished else loop.metrics)
     except Exception as error:
         with contextlib.suppress(Exception):
             reporter.fail(error)

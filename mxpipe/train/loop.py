@@ -1,7 +1,8 @@
-"""The training loop: steps, epochs, checkpoints, the best epoch, and a resumption that leaves no trace in the bits.
+"""The training loop: steps, epochs, checkpoints, the best epoch, and going on as if nothing had happened.
 
-All that the loop knows is in :class:`Counters`, the best epoch and the session; a checkpoint holds these three. What
-a step does follows from them alone, so a run that goes on from a checkpoint does exactly what the first one did.
+All that the loop knows is in :class:`Counters`, the best epoch and the session; a checkpoint holds these
+three. What a step does follows from them alone, so a run that goes on from a checkpoint does exactly what the
+first one did.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mxpipe.data import Batch
 from mxpipe.errors import SpecificationError
 from mxpipe.model.storage import remove_partial
 from mxpipe.train.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint, remove_checkpoints
@@ -82,6 +84,11 @@ class TrainingLoop:
         """Optimizer steps done."""
         return self._counters.step
 
+    @property
+    def final_metrics(self) -> dict[str, float]:
+        """Metrics of what is published: of the best epoch if the specification asks for it."""
+        return self._best.metrics if self._best is not None and self._best.metrics else self.metrics
+
     def run(self, reporter: Reporter, stop: StopRequest) -> bool:
         """Train to the end, or until someone asks to stop.
 
@@ -105,16 +112,16 @@ class TrainingLoop:
             writer.wait()
         return True
 
-    def _train_on(self, batch: tuple[Any, ...], reporter: Reporter) -> None:
+    def _train_on(self, batch: Batch, reporter: Reporter) -> None:
         counters, session = self._counters, self._session
         loss = session.train_step(batch)
         counters.add(loss)
         if not np.isfinite(loss):
             raise SpecificationError(
-                f"[training] the loss must stay finite; got {loss} at step {counters.step}. A lower learning rate"
-                " or other initial values may help."
+                f"[training] the loss must stay finite; got {loss} at step {counters.step}. A lower learning"
+                " rate may help."
             )
-        reporter.step(counters.step, counters.epoch, len(batch[-1]))
+        reporter.step(counters.step, counters.epoch, len(batch.label))
         if reporter.is_line_step(counters.step):
             reporter.line(counters.step, counters.line_loss / counters.line_steps, session.learning_rate)
             counters.line_loss, counters.line_steps = 0.0, 0
@@ -133,7 +140,6 @@ class TrainingLoop:
         if self._best is not None:
             if self._best.update(counters.epoch, self.metrics):
                 self._best_parameters = self._session.parameters()
-                self._best_metrics = self.metrics
             counters.is_finished |= self._best.should_stop(counters.epoch)
 
     def _is_checkpoint_due(self, writer: CheckpointWriter) -> bool:
@@ -189,7 +195,7 @@ class TrainingLoop:
         return {
             "steps": self._counters.step,
             "epochs": self._counters.epoch,
-            "metrics": self.metrics,
+            "metrics": self.final_metrics,
             "specification_digest": self._spec.digest(),
         } | best
 

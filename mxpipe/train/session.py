@@ -1,4 +1,4 @@
-"""What a specification becomes in memory: data, net, optimizer and the compiled step, with their exact state."""
+"""What a specification becomes in memory: data, net, optimizer and compiled step, with their exact state."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class Session:
         mx.random.seed(spec.seed)
         self.net = build_net(spec, self.preprocessor, builders)
         self._finish_initialization()
+        for name in spec.metrics:
+            make_metric(name)  # an unknown name fails now, not after the first epoch
         self._loss = make_loss(spec.loss)
         self.activation = _activation_of(self._loss)
         if spec.warm_start is not None:
@@ -98,7 +100,7 @@ class Session:
 
     def train_step(self, batch: Batch) -> float:
         """Train on one batch; returns the mean loss of its rows."""
-        loss = self._step(*[mx.np.array(values) for values in batch])
+        loss = self._step(*batch)
         return float(np.mean(loss.asnumpy(), dtype=np.float64))
 
     def validate(self) -> dict[str, float]:
@@ -109,13 +111,15 @@ class Session:
         total = 0.0
         rows = 0
         for batch in self._validation:
-            numeric, categorical, label = (mx.np.array(values) for values in batch)
+            numeric, categorical, label = batch
             output = self.net(numeric, categorical)
             total += float(np.sum(self._loss(output, label).asnumpy(), dtype=np.float64))
             rows += len(batch.label)
             for metric in metrics:
                 metric.update([label], [self._activated(output)])
-        values = {name: float(metric.get()[1]) for name, metric in zip(self._spec.metrics, metrics, strict=True)}
+        values = {
+            name: float(metric.get()[1]) for name, metric in zip(self._spec.metrics, metrics, strict=True)
+        }
         return {"loss": total / rows} | values
 
     def _activated(self, output: Any) -> Any:
@@ -125,7 +129,7 @@ class Session:
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """Copies of all parameters by name."""
-        return {name: _copy(item.data()) for name, item in self.net.collect_params().items()}
+        return {name: item.data().asnumpy() for name, item in self.net.collect_params().items()}
 
     def load_parameters(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write parameters that :meth:`parameters` returned."""
@@ -135,7 +139,7 @@ class Session:
         """Copies of all arrays by name, and the rest of the state as JSON values."""
         tensors = {_PARAMETER + name: values for name, values in self.parameters().items()}
         arrays, description = self._trainer.get_states()
-        tensors |= {_OPTIMIZER + name: _copy(array) for name, array in arrays.items()}
+        tensors |= {_OPTIMIZER + name: array.asnumpy() for name, array in arrays.items()}
         state = {"trainer": description, "random": mx.random.get_state(), "loader": self._loader.state()}
         return tensors, state
 
@@ -241,10 +245,6 @@ def _activation_of(loss: Any) -> Activation:
     if name.startswith("SigmoidB") or name == "LogisticLoss":
         return "sigmoid"
     return "softmax" if name.startswith("Softmax") else "identity"
-
-
-def _copy(array: Any) -> npt.NDArray[Any]:
-    return np.array(array.asnumpy(), copy=True)
 
 
 def _with_prefix(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

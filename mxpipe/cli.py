@@ -1,0 +1,328 @@
+"""The command line: train, watch, cancel, predict, serve, inspect.
+
+An error that has a name ends with one line and exit code 2, without a traceback; an interrupted training
+ends with 75, as its worker does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mxpipe.errors import MxpipeError, SpecificationError, require
+
+if TYPE_CHECKING:
+    from mxpipe.jobs import LocalLauncher
+    from mxpipe.train import JobStatus
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 75
+_POLL_SECONDS = 0.5
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    Args:
+        arguments: Words of the command line, those of the process by default.
+
+    Example:
+        >>> main(["status", "no/such/run"])
+        2
+    """
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except MxpipeError as error:
+        print(f"mxpipe: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has enough; say nothing, not even at exit
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mxpipe", description="Train, follow, inspect and serve models.", epilog="mxpipe COMMAND --help"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    train = add(
+        "train", _train, "Train a model in a run directory.", "mxpipe train spec.json --run runs/january"
+    )
+    train.add_argument("spec", metavar="SPEC.json", help="the training specification")
+    train.add_argument("--run", dest="directory", metavar="DIR", required=True, help="the run directory")
+    train.add_argument("--key", help="idempotency key; the specification's digest by default")
+    train.add_argument("--builder", action="append", default=[], help="package.module:function to allow")
+    train.add_argument(
+        "--detach", action="store_true", help="train in a process of its own and return at once"
+    )
+
+    status = add("status", _status, "Show how a training goes.", "mxpipe status runs/january")
+    status.add_argument("directory", metavar="DIR", help="a run directory")
+    status.add_argument("--json", action="store_true", help="print the whole status as JSON")
+
+    cancel = add(
+        "cancel", _cancel, "End a detached training; it writes a checkpoint.", "mxpipe cancel runs/january"
+    )
+    cancel.add_argument("directory", metavar="DIR", help="a run directory")
+    cancel.add_argument("--timeout", type=float, default=30.0, help="seconds before SIGKILL (default 30)")
+
+    logs = add("logs", _logs, "Print what a detached training printed.", "mxpipe logs -f runs/january")
+    logs.add_argument("directory", metavar="DIR", help="a run directory")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the training ends")
+
+    predict = add(
+        "predict",
+        _predict,
+        "Predict for the rows of a file (parquet, arrow, csv or json lines).",
+        "mxpipe predict --model runs/january/model --input flights.parquet --output late.csv",
+    )
+    predict.add_argument("--model", required=True, help="a model folder")
+    predict.add_argument("--input", required=True, help="rows with the model's raw columns")
+    predict.add_argument("--output", required=True, help="where the predictions go; the suffix says how")
+
+    inspect = add(
+        "inspect",
+        _inspect,
+        "Show what is in a model folder, a snapshot or a run directory.",
+        "mxpipe inspect runs/january/model --memory",
+    )
+    inspect.add_argument("path", help="a model folder, a snapshot or a run directory")
+    inspect.add_argument("--graph", action="store_true", help="of a model: print the graph")
+    inspect.add_argument("--memory", action="store_true", help="of a model: print the plan's memory")
+    inspect.add_argument("--rows", type=int, default=64, help="of a model: batch size of plan and graph")
+
+    _add_serve(add)
+    return parser
+
+
+def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from mxpipe.serve.cli import add_arguments, run
+
+    add_arguments(
+        add("serve", run, "Serve a model over HTTP.", "mxpipe serve --model runs/january/model --port 8080")
+    )
+
+
+# --- training
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mxpipe.train import JobState, TrainSpec, fit
+
+    spec = TrainSpec.from_json(_read_json(options.spec))
+    if options.detach:
+        launcher, job_id = _job(options.directory)
+        launcher.submit(spec, options.key or spec.digest(), job_id=job_id, builders=options.builder)
+        _print_status(launcher.poll(job_id))
+        return 0
+    result = fit(spec, options.directory, key=options.key, builders=options.builder)
+    _print_status(result.status)
+    if result.status.state is not JobState.SUCCEEDED:
+        return EXIT_INTERRUPTED
+    print(result.model_path)
+    return 0
+
+
+def _job(directory: str) -> tuple[LocalLauncher, str]:
+    """A run directory is a job of the launcher whose root is the directory above it."""
+    from mxpipe.jobs import LocalLauncher
+
+    path = Path(directory).absolute()
+    return LocalLauncher(path.parent), path.name
+
+
+def _status(options: argparse.Namespace) -> int:
+    launcher, job_id = _job(options.directory)
+    status = launcher.poll(job_id)
+    if options.json:
+        print(json.dumps(status.to_json(), indent=2, sort_keys=True))
+    else:
+        _print_status(status)
+    return 0
+
+
+def _print_status(status: JobStatus) -> None:
+    from mxpipe.progress import format_duration
+
+    parts = [f"{status.state}", f"step {status.step}/{status.total_steps or '?'}", f"epoch {status.epoch}"]
+    if status.rows_per_second:
+        parts.append(f"{status.rows_per_second:,.0f} rows/s")
+    if status.state.is_active and status.eta_seconds is not None:
+        parts.append(f"ETA {format_duration(status.eta_seconds)}")
+    parts += [f"{name} {value:.4g}" for name, value in sorted(status.metrics.items())]
+    print(", ".join(parts))
+    if status.error:
+        print(f"{status.error['type']}: {status.error['message']}")
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    launcher, job_id = _job(options.directory)
+    _print_status(launcher.cancel(job_id, timeout=options.timeout))
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    launcher, job_id = _job(options.directory)
+    offset = 0
+    while True:
+        status = launcher.poll(job_id)  # before the log is read: what an ended job printed is complete then
+        text, offset = launcher.logs(job_id, offset)
+        print(text, end="", flush=True)
+        if not options.follow or not status.state.is_active:
+            return 0
+        time.sleep(_POLL_SECONDS)
+
+
+# --- models
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from mxpipe.model import load_model
+
+    model = load_model(options.model)
+    pyarrow = require("pyarrow", extra="data")
+    table = _read_table(Path(options.input))
+    result = model.predict(table)
+    columns = result.reshape(len(result), -1)
+    names = model.output_names
+    _write_table(
+        Path(options.output), pyarrow.table({name: columns[:, index] for index, name in enumerate(names)})
+    )
+    print(f"{len(result)} rows, {', '.join(names)}: {options.output}")
+    return 0
+
+
+def _read_table(path: Path) -> Any:
+    """A file as an Arrow table; the suffix says what it is."""
+    kind = _file_kind(path)
+    pyarrow = require("pyarrow", extra="data")
+    try:
+        if kind == "arrow":
+            with require("pyarrow.ipc", extra="data").open_file(str(path)) as file:
+                return file.read_all()
+        reader = {"parquet": "read_table", "csv": "read_csv", "json": "read_json"}[kind]
+        return getattr(require(f"pyarrow.{kind}", extra="data"), reader)(str(path))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise SpecificationError(f"[{path}] the file must be readable as {kind}; got {error}.") from error
+
+
+def _write_table(path: Path, table: Any) -> None:
+    from mxpipe.model.storage import write_aside
+
+    kind = _file_kind(path)
+    with write_aside(path) as file:
+        if kind == "parquet":
+            require("pyarrow.parquet", extra="data").write_table(table, file)
+        elif kind == "csv":
+            require("pyarrow.csv", extra="data").write_csv(table, file)
+        elif kind == "arrow":
+            with require("pyarrow.ipc", extra="data").new_file(file, table.schema) as writer:
+                writer.write_table(table)
+        else:
+            file.writelines(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
+
+
+def _file_kind(path: Path) -> str:
+    kinds = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".csv": "csv", ".json": "json"}
+    kind = (kinds | {".jsonl": "json"}).get(path.suffix)
+    if kind is None:
+        raise SpecificationError(f"[{path}] the suffix must be one of {sorted(kinds)}; got {path.suffix!r}.")
+    return kind
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    path = Path(options.path)
+    if (path / "model.json").exists():
+        _inspect_model(path, options)
+    elif (path / "manifest.json").exists():
+        _inspect_snapshot(path)
+    elif (path / "spec.json").exists():
+        _inspect_run(path)
+    else:
+        raise SpecificationError(
+            f"[{path}] there must be a model.json, a manifest.json or a spec.json; got none of them."
+        )
+    return 0
+
+
+def _inspect_model(path: Path, options: argparse.Namespace) -> None:
+    from mxpipe.model import load_model
+
+    model = load_model(path)
+    parameters = sum(array.size for array in model.weights.values())
+    print(f"model {path}\ndigest {model.digest}\nparameters {parameters:,} in {len(model.weights)} tensors")
+    for name, array in model.weights.items():
+        print(f"  {name:40} {array.dtype!s:10} {tuple(array.shape)}")
+    print("signature")
+    for column in model.signature:
+        print(f"  {column.name:40} {column.dtype:10} {'required' if column.required else 'optional'}")
+    print(f"output {', '.join(model.output_names)}\nmetadata")
+    print(json.dumps(model.metadata, indent=2, sort_keys=True))
+    graph = model.graph_for(options.rows)
+    if options.graph:
+        print(f"graph of {options.rows} rows\n{graph}")
+    if options.memory:
+        print(f"memory of {options.rows} rows\n{graph.compile().memory()}")
+
+
+def _inspect_snapshot(path: Path) -> None:
+    from mxpipe.data import Snapshot
+
+    snapshot = Snapshot.open(str(path))
+    print(f"snapshot {path}\ndigest {snapshot.digest}")
+    print(f"rows {snapshot.num_rows:,} in {len(snapshot.shards)} shards")
+    for name, kind in snapshot.column_types.items():
+        column = snapshot.statistics[name]
+        facts = f"{column.nulls} null"
+        if column.mean is not None:
+            facts += f", mean {column.mean:.4g}, std {column.std or 0.0:.4g}"
+        if column.categories is not None:
+            facts += f", {len(column.categories)} categories"
+        print(f"  {name:30} {kind:12} {facts}")
+
+
+def _inspect_run(path: Path) -> None:
+    from mxpipe.train import RunDirectory, read_history
+
+    run = RunDirectory(path)
+    spec, key = run.read_spec()
+    print(f"run {path}\nkey {key}")
+    launcher, job_id = _job(str(path))
+    _print_status(launcher.poll(job_id))
+    for event in read_history(run.events_path, "epoch"):
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in event["metrics"].items())
+        print(f"  epoch {event['epoch']:3d}  step {event['step']:6d}  {shown}")
+    checkpoints = sorted(entry.name for entry in run.checkpoints_path.glob("step-*"))
+    print(f"checkpoints {', '.join(checkpoints) or 'none'}\nspecification")
+    print(json.dumps(spec.to_json(), indent=2, sort_keys=True))
+
+
+def _read_json(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise SpecificationError(f"[{path}] the file must be readable; got {error.strerror}.") from error
+    except ValueError as error:
+        raise SpecificationError(f"[{path}] the file must be JSON; got {error}.") from error

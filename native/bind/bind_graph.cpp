@@ -270,10 +270,11 @@ py::tuple run(const Compiled& compiled, const py::args& arguments) {
   return result;
 }
 
-// The graph after each pass, as text.
+// The graph after each pass, verified, as text.
 py::list dump_passes(const Graph& graph) {
   py::list result;
   optimize(graph, [&](const PassDump& dump) {
+    verify(dump.graph);
     std::ostringstream stream;
     stream << dump.graph;
     result.append(py::make_tuple(std::string(dump.name), stream.str()));

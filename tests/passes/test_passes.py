@@ -1,0 +1,79 @@
+"""What each pass promises, seen in the text of the graph after it."""
+
+import numpy as np
+
+from mxpipe._native import Array, array, assign, grad, invoke, trace
+
+
+def matrix(*shape: int, seed: int = 0) -> Array:
+    return array(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def stages(function, *arguments: Array) -> dict[str, str]:
+    return dict(trace(function, list(arguments)).graph.passes())
+
+
+def test_simplify_shares_equal_subexpressions_and_drops_dead_code() -> None:
+    def function(x: Array) -> Array:
+        invoke("exp", [x], {})  # nobody reads it
+        return invoke("tanh", [x], {}) * invoke("tanh", [x], {})
+
+    text = stages(function, matrix(3, 4))["simplify"]
+    assert text.count("tanh(") == 1
+    assert "exp(" not in text
+
+
+def test_simplify_absorbs_transposes_into_matmul() -> None:
+    text = stages(lambda x: invoke("matmul", [x, x.T], {}), matrix(3, 4))["simplify"]
+    assert "transpose(" not in text
+    assert "transpose_b=true" in text
+
+
+def test_fuse_makes_one_program_of_a_chain() -> None:
+    text = stages(lambda x: invoke("sigmoid", [x * 2.0 + 1.0], {}), matrix(3, 4))["fuse"]
+    assert text.count("elementwise(") == 1
+
+
+def test_fuse_does_not_make_a_step_wait_for_itself() -> None:
+    # exp -> matmul -> add(exp): merging exp with add would need the matmul's result before it starts.
+    def function(x: Array) -> Array:
+        y = invoke("exp", [x], {})
+        return invoke("matmul", [y, y], {}) + y
+
+    text = stages(function, matrix(4, 4))["fuse"]
+    assert text.count("elementwise(") == 2
+
+
+def test_relu_becomes_a_post_op_of_its_layer() -> None:
+    weight, bias = matrix(5, 4), matrix(5)
+    text = stages(lambda x: invoke("relu", [invoke("fully_connected", [x, weight, bias], {})], {}), matrix(3, 4))["fuse"]
+    assert 'activation=relu' in text
+    assert "elementwise(" not in text
+
+
+def test_an_update_runs_in_place_and_before_later_work() -> None:
+    weight = matrix(6, 6)
+
+    def step(x: Array) -> Array:
+        product = invoke("matmul", [x, weight], {})
+        (gradient,) = grad([product], [weight])
+        assign(weight, weight - gradient * 0.1)
+        return invoke("matmul", [product, product], {})
+
+    compiled = trace(step, [matrix(6, 6)])
+    assert "@update:" in compiled.steps()
+    assert "0 copies at the end" in compiled.memory()
+    lines = compiled.steps().splitlines()
+    update = next(i for i, line in enumerate(lines) if "@update:" in line)
+    assert update < len(lines) - 1  # hoisted before the last product
+
+
+def test_memory_is_reused_along_a_chain() -> None:
+    x = matrix(64, 64)
+
+    def chain(value: Array) -> Array:
+        for _ in range(10):
+            value = invoke("matmul", [value, value], {})
+        return value
+
+    assert trace(chain, [x]).arena_bytes < 5 * x.nbytes

@@ -368,6 +368,9 @@ void bind_graph(py::module_& module) {
     return result;
   });
   module.def("ops_with_kernels", &ops_with_kernels);
+  module.def("promote_types", [](py::handle a, py::handle b) {
+    return bind::to_python(promote(to_dtype(a, "promote_types"), to_dtype(b, "promote_types")));
+  }, py::arg("a"), py::arg("b"), "The dtype in which two dtypes meet.");
 }
 
 }  // namespace mxpipe::bind

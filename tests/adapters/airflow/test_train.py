@@ -1,0 +1,240 @@
+"""The train operator on a real Airflow: durable, deferrable, and gone when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+ENDLESS = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small snapshot that a line can learn."""
+    from mxpipe.data import write_snapshot
+
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(2, 256))
+    columns = {"x": x, "y": y, "label": (x + y > 0).astype(np.int32)}
+    return write_snapshot(tmp_path_factory.mktemp("data") / "rows", columns)
+
+
+def training(snapshot: Any, steps: int) -> dict[str, Any]:
+    """A run's configuration."""
+    spec = {
+        "model": {"builder": "logistic_regression"},
+        "data": {
+            "train": snapshot.uri,
+            "features": {"numeric": ["x", "y"], "label": "label"},
+            "batch_size": 16,
+        },
+        "steps": steps,
+        "checkpoint": {"every_steps": 50},
+    }
+    return {"spec": spec, "digest": snapshot.digest}
+
+
+def jobs(root: Path) -> list[tuple[str, Any]]:
+    from mxpipe.jobs import LocalLauncher
+
+    return LocalLauncher(root / "jobs").list()
+
+
+def wait_until(condition: Any, seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+    return value
+
+
+def the_running_job(root: Path) -> tuple[str, Any] | None:
+    """The one job, once it has taken its first steps."""
+    found = jobs(root)
+    assert len(found) <= 1
+    return found[0] if found and found[0][1].step > 0 else None
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def worker(run: Any) -> subprocess.Popen[bytes]:
+    """A worker process that runs the queued attempt."""
+    script = (
+        "import sys, conftest\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"dag = DagBag({str(HERE / 'dags')!r}).dags[{run.dag.dag_id!r}]\n"
+        f"run = object.__new__(conftest.Run); run.dag, run.run_id = dag, {run.run_id!r}\n"
+        "result = conftest.run_attempt(dag, run.instance('train'))\n"
+        "print(result.state, repr(result.error))\n"
+        "sys.exit(0 if result.state == 'success' else 1)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"MXPIPE_TEST_HOME": os.environ["AIRFLOW_HOME"], "PYTHONPATH": str(HERE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_deferred_training_returns_a_small_manifest(root: Path, start_run: Any, snapshot: Any) -> None:
+    run = start_run("train_deferred", **training(snapshot, 200))
+    outcome = run.attempt("train")
+    assert outcome.state == "success", outcome.error
+    manifest = run.xcom("train")
+    assert len(json.dumps(manifest)) < 8192
+    assert manifest["steps"] == 200
+    assert manifest["attempt"] == 1
+    assert (Path(manifest["model_uri"]) / "weights.safetensors").exists()
+
+
+def test_the_same_inputs_train_once(root: Path, start_run: Any, snapshot: Any) -> None:
+    conf = training(snapshot, 200)
+    manifests = []
+    for dag_id in ("train_polled", "train_polled"):
+        run = start_run(dag_id, **conf)
+        assert run.attempt("train").state == "success"
+        manifests.append(run.xcom("train"))
+    assert [manifest["attempt"] for manifest in manifests] == [1, 1]
+    assert manifests[0]["key"] == manifests[1]["key"]
+    assert manifests[0]["model_digest"] == manifests[1]["model_digest"]
+    assert len(jobs(root)) == 1
+
+
+def test_a_killed_worker_leaves_the_job_and_its_retry_finds_it(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    run = start_run("train_polled", **training(snapshot, ENDLESS))
+    run.queue("train")
+    first = worker(run)
+    job_id, status = wait_until(lambda: the_running_job(root))
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert is_alive(status.pid)
+    run.queue("train", retry=True)
+    second = worker(run)
+    try:
+        wait_until(lambda: b"goes on with the job" in (second.stdout.readline() if second.stdout else b""))
+        time.sleep(0.5)
+        (found,) = jobs(root)
+        assert found[0] == job_id
+        assert (found[1].pid, found[1].attempt) == (status.pid, 1)
+    finally:
+        second.send_signal(signal.SIGTERM)
+        second.communicate(timeout=30)
+    assert not is_alive(status.pid)
+
+
+def test_ending_the_worker_ends_the_job_and_a_retry_resumes_it(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    run = start_run("train_polled", **training(snapshot, ENDLESS))
+    run.queue("train")
+    process = worker(run)
+    job_id, status = wait_until(lambda: the_running_job(root))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, output.decode()
+    assert b"a retry resumes it" in output
+    assert not is_alive(status.pid)
+    (found,) = jobs(root)
+    assert str(found[1].state) == "CANCELLED"
+    assert list((root / "jobs" / job_id / "checkpoints").iterdir()), "the checkpoint of its end"
+
+
+def test_clearing_a_deferred_task_ends_its_job_and_starts_afresh(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    run = start_run("train_deferred", **training(snapshot, ENDLESS))
+    run.queue("train")
+    process = worker(run)
+    job_id, status = wait_until(lambda: the_running_job(root))
+    process.send_signal(signal.SIGKILL)  # the worker is gone; the triggerer waits
+    process.wait()
+    asyncio.run(cancel_as_a_user_does(root, job_id))
+    assert not is_alive(status.pid)
+    run.clear("train")
+    run.queue("train")
+    second = worker(run)
+    try:
+        fresh_id, fresh = wait_until(
+            lambda: next(((i, s) for i, s in jobs(root) if i != job_id and s.step > 0), None)
+        )
+        assert fresh.attempt == 1
+        assert fresh_id != job_id
+        assert sum(s.state.is_active for _, s in jobs(root)) == 1
+    finally:
+        second.kill()
+        second.wait()
+
+
+async def cancel_as_a_user_does(root: Path, job_id: str) -> None:
+    """Run the trigger in Airflow's own runner and cancel it with the message of a user's action."""
+    from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
+
+    from mxpipe_airflow.triggers.job import MxpipeJobTrigger
+
+    runner = TriggerRunner()
+    trigger = MxpipeJobTrigger(str(root / "jobs"), job_id, poll_interval=0.05)
+    task = asyncio.create_task(runner.run_trigger(1, trigger))
+    runner.triggers[1] = {"task": task, "is_watcher": False, "name": "train", "events": 0}
+    await asyncio.sleep(0.5)
+    task.cancel(_USER_ACTION_CANCEL_MSG)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_bad_specification_fails_without_retry(root: Path, start_run: Any, snapshot: Any) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    run = start_run("train_deferred", **training(snapshot, -1))
+    outcome = run.attempt("train")
+    assert isinstance(outcome.error, AirflowFailException)
+    assert "spec.steps must be a positive number" in str(outcome.error)
+    assert not jobs(root)
+
+
+def test_missing_data_fails_without_retry(root: Path, start_run: Any, tmp_path: Path) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    run = start_run(
+        "train_deferred", **training(SimpleNamespace(uri=str(tmp_path / "nothing"), digest="00"), 10)
+    )
+    outcome = run.attempt("train")
+    assert isinstance(outcome.error, AirflowFailException), outcome.error
+    assert "no snapshot" in str(outcome.error).lower() or "nothing" in str(outcome.error)
+
+
+def test_running_out_of_time_ends_the_job(root: Path, snapshot: Any) -> None:
+    from mxpipe.jobs import LocalLauncher
+    from mxpipe.train import TrainSpec
+    from mxpipe_airflow.triggers.job import TIMED_OUT, MxpipeJobTrigger
+
+    launcher = LocalLauncher(root / "jobs")
+    spec = TrainSpec.from_json(training(snapshot, ENDLESS)["spec"])
+    job_id = launcher.submit(spec, "endless").id
+    wait_until(lambda: the_running_job(root))
+    trigger = MxpipeJobTrigger(str(launcher.root), job_id, poll_interval=0.05, deadline=time.time())
+
+    async def first_event() -> Any:
+        return await anext(trigger.run())
+
+    event = asyncio.run(first_event())
+    assert event.payload == {"job_id": job_id, "state": TIMED_OUT}
+    assert str(launcher.poll(job_id).state) == "CANCELLED"

@@ -1,4 +1,4 @@
-"""What Airflow sees of the provider: it is discovered, its parts load, its DAG parses without heavy imports."""
+"""What Airflow sees of the provider: it is discovered, its parts load, its DAG parses without weight."""
 
 from __future__ import annotations
 

@@ -8,7 +8,15 @@ preprocessing alone, as in a server, needs NumPy only.
 
 from mxpipe.data.loader import Batch, Loader, LoaderProgress
 from mxpipe.data.preprocess import CategoricalFeature, FeatureSpec, NumericFeature, Preprocessor
-from mxpipe.data.snapshot import Shard, ShardRecord, Snapshot, SnapshotWriter, write_shard, write_snapshot
+from mxpipe.data.snapshot import (
+    Shard,
+    ShardRecord,
+    Snapshot,
+    SnapshotWriter,
+    write_shard,
+    write_shards,
+    write_snapshot,
+)
 from mxpipe.data.split import Split, split_snapshot
 from mxpipe.data.statistics import ColumnStatistics, Statistics, StatisticsAccumulator
 from mxpipe.data.validation import (
@@ -46,5 +54,6 @@ __all__ = [
     "split_snapshot",
     "validate_snapshot",
     "write_shard",
+    "write_shards",
     "write_snapshot",
 ]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mxpipe import _native
 from mxpipe.data import _arrow
 from mxpipe.errors import DataError, MxpipeError, SchemaError, SpecificationError
 
@@ -29,7 +30,7 @@ STATE_VERSION = 1
 
 
 class Batch(NamedTuple):
-    """One batch.
+    """One batch of arrays (``mx.np.ndarray``), ready for a network.
 
     Attributes:
         numeric: float32, shape (n, preprocessor.numeric_width).
@@ -37,9 +38,9 @@ class Batch(NamedTuple):
         label: float32, shape (n,).
     """
 
-    numeric: Any
-    categorical: Any
-    label: Any
+    numeric: _native.Array
+    categorical: _native.Array
+    label: _native.Array
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,6 @@ class Loader:
         prefetch: int = 4,
         progress: Callable[[LoaderProgress], None] | None = None,
     ) -> None:
-        from mxpipe import _native
-
         for name, value in (("batch_size", batch_size), ("threads", threads), ("prefetch", prefetch)):
             if value < 1:
                 raise SpecificationError(f"[loader] {name} must be at least 1; got {value}.")
@@ -130,7 +129,6 @@ class Loader:
         if drop_last:
             self._epoch_rows -= snapshot.num_rows % batch_size
         self._iteration = 0
-        self._native = _native
         self._engine = _native.DependencyEngine(threads)
         columns = [*preprocessor.features.columns, label]
         source = _native.RowSource(columns)
@@ -227,17 +225,19 @@ class Loader:
                     self._engine.wait(variable)
 
     def _push(self, order: Any, start: int, count: int) -> tuple[Any, Batch]:
-        batch = Batch(
+        memory = (
             np.empty((count, self._preprocessor.numeric_width), dtype=np.float32),
             np.empty((count, len(self._preprocessor.categorical)), dtype=np.int32),
             np.empty(count, dtype=np.float32),
         )
+        # The engine's arrays share this memory: what is gathered into it is not copied again.
+        batch = Batch(*(_native.array(part, copy=False) for part in memory))
         variable = self._engine.variable()
 
         gather_ordered = self._gather.gather_ordered  # not self: a task must not keep the loader alive
 
         def gather() -> None:
-            gather_ordered(order, start, count, *batch)
+            gather_ordered(order, start, count, *memory)
 
         where = f"Loader, epoch {self._epoch}, rows {start}..{start + count}"
         self._engine.push(gather, reads=[], writes=[variable], where=where)
@@ -245,7 +245,7 @@ class Loader:
 
     def _order(self, epoch: int) -> Any:
         seed = self._settings["seed"] if self._settings["shuffle"] else None
-        return self._native.RowOrder(self._snapshot.num_rows, seed, epoch)
+        return _native.RowOrder(self._snapshot.num_rows, seed, epoch)
 
 
 def _require_label(snapshot: Snapshot, label: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mxpipe import _native
 from mxpipe.data import _arrow
 from mxpipe.data.statistics import Category, ColumnStatistics
 from mxpipe.errors import DataError, SchemaError, SpecificationError
@@ -191,7 +192,7 @@ class Preprocessor:
     @property
     def column_types(self) -> dict[str, str]:
         """Type name of every raw column it reads, in order."""
-        return {column.name: column.type for column in (*self.numeric, *self.categorical)}
+        return {feature.name: feature.type for feature in self._fitted}
 
     def transform(self, columns: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Preprocess rows that are given as columns.
@@ -207,8 +208,6 @@ class Preprocessor:
             SchemaError: A column is missing or holds values of another kind; the error names it.
             DataError: Columns differ in length.
         """
-        from mxpipe import _native
-
         present = columns.column_names if hasattr(columns, "column_names") else columns
         for name in self.features.columns:
             if name not in present:
@@ -227,8 +226,6 @@ class Preprocessor:
 
     def gather(self, source: Any, label: str | None = None) -> Any:
         """The native gather of these features (and the label) from the columns of a ``RowSource``."""
-        from mxpipe import _native
-
         numeric = [
             (column.name, column.mean, 1.0 / column.std, column.fill, column.indicator)
             for column in self.numeric
@@ -271,11 +268,13 @@ class Preprocessor:
                 raise DataError(f"[preprocess] field {role!r} must list the {role} features; got {names}.")
         return cls(features, numeric, categorical)
 
+    @property
+    def _fitted(self) -> tuple[NumericFeature | CategoricalFeature, ...]:
+        return (*self.numeric, *self.categorical)
+
     @functools.cached_property
     def _vocabularies(self) -> list[tuple[str, Any]]:
         """(column, native map from value to id), built once."""
-        from mxpipe import _native
-
         return [
             (column.name, _native.Vocabulary(list(column.vocabulary), column.type == "string"))
             for column in self.categorical

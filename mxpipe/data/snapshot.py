@@ -249,7 +249,6 @@ class SnapshotWriter:
     def __init__(self, uri: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
         self.uri = str(uri).rstrip("/")
         self._metadata = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
-        self._records: list[ShardRecord] = []
         self._staging: storage.Staging | None = storage.open_staging(self.uri)
         self.staging_uri = self._staging.uri
 
@@ -261,18 +260,12 @@ class SnapshotWriter:
     ) -> None:
         self.abort()
 
-    def write_shard(self, partition: int, table: Any, sequence: int = 0) -> ShardRecord:
-        """Write a shard from this process; ``commit()`` without arguments takes these."""
-        record = write_shard(self.staging_uri, partition, table, sequence=sequence)
-        self._records.append(record)
-        return record
-
-    def commit(self, records: Iterable[ShardRecord | Mapping[str, Any]] | None = None) -> Snapshot:
+    def commit(self, records: Iterable[ShardRecord | Mapping[str, Any]]) -> Snapshot:
         """Merge the workers' statistics, write the manifest and publish.
 
         Args:
             records: What ``write_shard`` returned, in any order, as objects or as their JSON. A repeated task
-                may have given a record twice. None takes the shards that this writer wrote itself.
+                may have given a record twice.
 
         Returns:
             The published snapshot. When ``uri`` already holds the same content, that one.
@@ -284,7 +277,7 @@ class SnapshotWriter:
         """
         if self._staging is None:
             raise DataError(f"[snapshot] a writer of {self.uri} must commit once; it is closed.")
-        ordered = _ordered_records(self._records if records is None else records, self.uri)
+        ordered = _ordered_records(records, self.uri)
         manifest = _build_manifest(ordered, self._metadata)
         existing = self._published(manifest)
         if existing is None:
@@ -315,8 +308,9 @@ class SnapshotWriter:
             return None
         if existing.digest != manifest["digest"]:
             raise DataError(
-                f"[snapshot] {self.uri} must not hold another snapshot; got digest {existing.digest[:12]} there "
-                f"and {manifest['digest'][:12]} to publish. Snapshots are immutable: choose another place."
+                f"[snapshot] {self.uri} must not hold another snapshot; got digest "
+                f"{existing.digest[:12]} there and {manifest['digest'][:12]} to publish. "
+                "Snapshots are immutable: choose another place."
             )
         return existing
 
@@ -351,6 +345,25 @@ def write_shard(staging_uri: str, partition: int, data: Any, *, sequence: int = 
     return ShardRecord(partition, sequence, shard, schema, statistics.to_json())
 
 
+def write_shards(
+    staging_uri: str, partition: int, data: Any, *, rows_per_shard: int = ROWS_PER_SHARD
+) -> Iterator[ShardRecord]:
+    """Write a part of any size as shards of ``rows_per_shard`` rows, holding one of them in memory at a time.
+
+    Args:
+        staging_uri: ``SnapshotWriter.staging_uri`` of the driver.
+        partition: Number of the worker's part.
+        data: The rows, as ``write_snapshot`` takes them. Shards are cut by row count alone.
+        rows_per_shard: Rows of every shard but the last.
+
+    Raises:
+        SchemaError: A column has a type that a snapshot cannot hold.
+        StorageError: A file could not be written; nothing of it is left.
+    """
+    for sequence, table in enumerate(_rechunk(data, rows_per_shard)):
+        yield write_shard(staging_uri, partition, table, sequence=sequence)
+
+
 def write_snapshot(
     uri: str | Path,
     data: Any,
@@ -382,9 +395,7 @@ def write_snapshot(
         3
     """
     with SnapshotWriter(uri, metadata=metadata) as writer:
-        for sequence, table in enumerate(_rechunk(data, rows_per_shard)):
-            writer.write_shard(0, table, sequence=sequence)
-        return writer.commit()
+        return writer.commit(write_shards(writer.staging_uri, 0, data, rows_per_shard=rows_per_shard))
 
 
 def _rechunk(data: Any, rows: int) -> Iterator[pyarrow.Table]:

@@ -356,8 +356,8 @@ def _observed_bins(snapshot: Snapshot, name: str, expected: ColumnStatistics) ->
     missing = column.nulls + column.nonfinite
     if expected.categories is not None and column.categories is not None:
         known = dict(column.categories)
-        counts = [known.get(value, 0) for value, _ in expected.categories[:DRIFT_CATEGORIES]]
-        return np.asarray([missing, *counts, column.rows - missing - sum(counts)], dtype=np.float64)
+        listed = [known.get(value, 0) for value, _ in expected.categories[:DRIFT_CATEGORIES]]
+        return np.asarray([missing, *listed, column.rows - missing - sum(listed)], dtype=np.float64)
     edges = np.asarray(expected.edges)
     counts = np.zeros(len(edges) + 1, dtype=np.int64)
     for table in snapshot.tables([name]):

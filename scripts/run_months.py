@@ -24,21 +24,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from environment import REPOSITORY, STATE, environment, migrate
 
 MONTHS = ("2013-01", "2013-02", "2013-03")
-STAGES = (
-    "resolve_champion",
-    "ingest",
-    "validate",
-    "split",
-    "train",
-    "baselines",
-    "evaluate",
-    "gate",
-    "register",
-    "promote",
-    "deploy",
-    "check_server",
-    "report",
-)
 
 
 class Watcher:
@@ -153,6 +138,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def show(records: Sequence[dict[str, Any]]) -> None:
     """Print what became of each month, and how long each stage took."""
+    from flights.records import STAGES
+
     results, times = [], []
     for record in records:
         stages = record["stages"]
@@ -175,12 +162,12 @@ def show(records: Sequence[dict[str, Any]]) -> None:
         times.append(
             [
                 record["partition"],
-                *(f"{(stages.get(name) or {}).get('seconds', 0):.1f}" for name in STAGES[:-1]),
+                *(f"{(stages.get(name) or {}).get('seconds', 0):.1f}" for name in STAGES),
             ]
         )
     header = ["month", "train rows", "holdout", "rows/s", "candidate", "champion", "decision", "version"]
     print("\n" + table(header, results))
-    print("\nSeconds a stage\n" + table(["month", *STAGES[:-1]], times))
+    print("\nSeconds a stage\n" + table(["month", *STAGES], times))
     for record in records:
         for reason in record["stages"]["gate"]["reasons"]:
             print(f"{record['partition']}: {reason}")

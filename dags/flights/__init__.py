@@ -6,5 +6,6 @@
     ingest.py      Spark: flights joined with weather, planes and airports, as known at scheduled departure
     features.py    which columns the model sees, what is expected of them, how it is trained
     baselines.py   scikit-learn's models on the same rows and features
+    records.py     what every stage returned, month by month
     report.py      one HTML page over all months
 """

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 LATE_MINUTES = 15
-SHARDS = 4
 ORDER = ("date", "departure_minute", "origin", "carrier", "flight", "tailnum", "dest")
 
 # Types are said, not guessed: a source that changes fails here and not three stages later.
@@ -122,7 +121,7 @@ def flights_until(spark: SparkSession, scratch: Path, before: str) -> tuple[Data
         before: ISO date; flights of this day and later are left out.
 
     Returns:
-        The rows in a fixed order, and the counts: ``flights``, ``cancelled``, ``diverted``, ``rows``,
+        The rows, and the counts: ``flights``, ``cancelled``, ``diverted``, ``rows``,
         ``late``.
     """
     tables = unpack(scratch)
@@ -150,13 +149,11 @@ def flights_until(spark: SparkSession, scratch: Path, before: str) -> tuple[Data
 
 
 def select_features(joined: DataFrame) -> DataFrame:
-    """The model's columns, typed, in a fixed order of rows: the same sources give the same bytes."""
+    """The model's columns, typed, of the flights that arrived."""
     for name, expression in features.DERIVED.items():
         joined = joined.selectExpr("*", f"{expression} AS {name}")
     columns = [f"CAST({name} AS DOUBLE) AS {name}" for name in features.NUMERIC]
     columns += [f"CAST({name} AS STRING) AS {name}" for name in features.CATEGORICAL]
     kept = {*features.NUMERIC, *features.CATEGORICAL}
     columns += [name for name in ORDER if name not in kept]
-    arrived = joined.where("late IS NOT NULL").selectExpr(*columns, "late")
-    # By hash, not by range: Spark draws a range's bounds from a sample that differs from run to run.
-    return arrived.repartition(SHARDS, "date").sortWithinPartitions(*ORDER)
+    return joined.where("late IS NOT NULL").selectExpr(*columns, "late")

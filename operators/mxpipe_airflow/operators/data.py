@@ -41,6 +41,7 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
             counted, what was left out), which the snapshot's manifest keeps.
         partition: Names the piece of time, e.g. ``2013-01``. Templated.
         arguments: Keyword arguments of ``dataframe``. Templated.
+        sort_by: Columns to arrange the rows by, so that the same rows give the same digest.
         sources: Returns the files that are read; their bytes are part of the snapshot's place.
         code_paths: Source files and folders that shape the rows.
         master: Spark's master.
@@ -62,6 +63,7 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
         dataframe: Callable[..., tuple[Any, dict[str, Any]]],
         partition: str,
         arguments: Mapping[str, Any] | None = None,
+        sort_by: Sequence[str] | None = None,
         sources: Callable[[], Sequence[Path]] | None = None,
         code_paths: Sequence[str] = (),
         master: str = "local[2]",
@@ -72,6 +74,7 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
         self.dataframe = dataframe
         self.partition = partition
         self.arguments = arguments
+        self.sort_by = sort_by
         self.sources = sources
         self.code_paths = code_paths
         self.master = master
@@ -100,21 +103,14 @@ class MxpipeSparkIngestOperator(MxpipeOperator):
         }
 
     def _write(self, uri: str, arguments: dict[str, Any], sources: str) -> Snapshot:
-        from pyspark.sql import SparkSession
+        from mxpipe_spark import local_session, write_snapshot
 
-        from mxpipe_spark import write_snapshot
-
-        builder = SparkSession.builder.appName(f"{self.dag_id}.{self.task_id}").master(self.master)
-        for name, value in (self.spark_conf or {}).items():
-            builder = builder.config(name, value)
-        spark = builder.getOrCreate()
-        try:
+        name = f"{self.dag_id}.{self.task_id}"
+        with local_session(name, master=self.master, config=self.spark_conf) as spark:
             scratch = self.hook.settings.root / "scratch" / self.dag_id
             frame, notes = self.dataframe(spark, scratch, **arguments)
             metadata = {"partition": self.partition, "sources": sources, "notes": notes}
-            return write_snapshot(frame, uri, metadata=metadata)
-        finally:
-            spark.stop()
+            return write_snapshot(frame, uri, sort_by=self.sort_by, metadata=metadata)
 
 
 class MxpipeValidateOperator(MxpipeOperator):

@@ -27,9 +27,11 @@ def make_client(tracking_uri: str | None) -> MlflowClient:
 
     Raises:
         MissingExtraError: MLflow is not installed.
+        TrackingError: The address is none that MLflow knows.
     """
     mlflow = require("mlflow", extra="mlflow")
-    client: MlflowClient = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    with tracking_errors(f"connecting to {tracking_uri or 'the tracking server'}"):
+        client: MlflowClient = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     return client
 
 

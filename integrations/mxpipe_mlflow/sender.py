@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,35 +240,40 @@ class BackgroundSender:
         self._tracking_uri = tracking_uri
         self._interval = interval_seconds
         self._finish = threading.Event()
+        self._give_up_at = math.inf
         self._sent_all = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-sender", daemon=True)
         self._thread.start()
 
     def finish(self, timeout: float) -> bool:
         """Send what is left, for at most so many seconds; whether all was sent."""
+        self._give_up_at = time.monotonic() + timeout
         self._finish.set()
-        self._sent_all.wait(timeout)
-        return self._sent_all.is_set()
+        return self._sent_all.wait(timeout)
 
     def _run(self) -> None:
         try:
-            with self._spool.sending():
-                self._send_until_finished()
+            with ExitStack() as held:
+                self._send_until_finished(held)
         except Exception:
             logger.exception("the MLflow sender ended; its records stay on disk")
 
-    def _send_until_finished(self) -> None:
-        sender = Sender(self._spool, self._tracking_uri)
-        pause = self._interval
+    def _send_until_finished(self, held: ExitStack) -> None:
+        sender, pause = None, self._interval
         while True:
             finishing = self._finish.wait(pause)
             try:
+                if sender is None:
+                    held.enter_context(self._spool.sending())
+                    sender = Sender(self._spool, self._tracking_uri)
                 sender.send_pending()
             except TrackingError as error:
+                if time.monotonic() > self._give_up_at:
+                    return
                 pause = min(max(1.0, 2 * pause), _LONGEST_PAUSE_SECONDS)
                 logger.warning("MLflow is away, trying again in %.0f s: %s", pause, error)
                 if finishing:  # only the time that `finish` waits is left: the pause above is over at once
-                    time.sleep(1.0)
+                    time.sleep(0.5)
             else:
                 pause = self._interval
                 if finishing:

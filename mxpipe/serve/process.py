@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mxpipe.errors import ServingError
-from mxpipe.serve.state import ServerState
+from mxpipe.serve.state import ServerState, process_ticks
 
 # Held so that a child that ends before its parent is reaped, and is not taken for a running server.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -118,22 +119,14 @@ def start(
     deadline = time.monotonic() + timeout
     with _locked(state_path):
         state = _read_live(state_path)
-        if state is not None and state.reference != reference:
-            port = port or state.port
-            _stop(state_path, timeout=30.0)
-            state = None
-        if state is not None:
-            _wait_ready(state_path, state.pid, deadline, log_path)
+        if state is not None and state.reference == reference and _answers(state, deadline):
             _ask_load(state, deadline)
             return _handle(state_path, state.pid, log_path)
-        stale = ServerState.read(state_path)
-        if (
-            stale is not None
-            and stale.reference == reference
-            and not port
-            and _is_free(stale.host, stale.port)
-        ):
-            port = stale.port
+        if state is not None:  # it serves something else, or has stopped answering
+            _stop(state_path, timeout=10.0)
+        before = state or ServerState.read(state_path)
+        if not port and before is not None and _is_free(before.host, before.port):
+            port = before.port  # clients know this one
         command = [sys.executable, "-m", "mxpipe.serve", f"--host={host}", f"--port={port}"]
         command.append(f"--model={reference}" if model is not None else f"--models-from-registry={reference}")
         command += [f"--registry={registry}"] if registry is not None else []
@@ -154,7 +147,7 @@ def find(state_file: str | Path) -> ServerHandle | None:
     """The live, ready server of a state file, or None."""
     path = Path(state_file).resolve()
     state = _read_live(path)
-    if state is None or state.version is None or _get(f"{state.url}/v2/health/ready", timeout=5.0) != 200:
+    if state is None or state.version is None or not _is_ready(state):
         return None
     return _handle(path, state.pid, path)
 
@@ -214,8 +207,6 @@ def _end(pid: int, timeout: float) -> None:
 
 
 def _has_ended(pid: int, patience: float) -> bool:
-    from mxpipe.serve.state import process_ticks
-
     deadline = time.monotonic() + patience
     while True:
         child = _children.get(pid)
@@ -231,24 +222,35 @@ def _has_ended(pid: int, patience: float) -> bool:
 def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> None:
     while True:
         state = ServerState.read(state_path)
-        mine = state is not None and state.pid == pid
-        if mine and state is not None and state.version and _get(f"{state.url}/v2/health/ready", 5.0) == 200:
+        if state is not None and state.pid == pid and _is_ready(state):
             return
         if _has_ended(pid, patience=0.0):
-            raise ServingError(
-                f"[server] process {pid} must stay up; it ended. Its log ends:\n{_tail(log_path)}"
-            )
+            raise ServingError(f"[server] process {pid} must stay up; its log ends:\n{_tail(log_path)}")
         if time.monotonic() > deadline:
             raise ServingError(
-                f"[server] process {pid} must be ready in time. Its log ends:\n{_tail(log_path)}"
+                f"[server] process {pid} must be ready in time; its log ends:\n{_tail(log_path)}"
             )
         time.sleep(0.05)
+
+
+def _answers(state: ServerState, deadline: float) -> bool:
+    """Whether a live server becomes ready; one that is loading its first version has until the deadline."""
+    while not _is_ready(state):
+        loading = _get(f"{state.url}/v2/health/live", timeout=5.0) == 200
+        if not loading or not state.is_alive() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _is_ready(state: ServerState) -> bool:
+    return _get(f"{state.url}/v2/health/ready", timeout=5.0) == 200
 
 
 def _handle(state_path: Path, pid: int, log_path: Path) -> ServerHandle:
     state = ServerState.read(state_path)
     if state is None or state.pid != pid or state.version is None:
-        raise ServingError(f"[server] process {pid} must stay up; it ended. Its log ends:\n{_tail(log_path)}")
+        raise ServingError(f"[server] process {pid} must stay up; its log ends:\n{_tail(log_path)}")
     return ServerHandle(pid, state.url, state.model, state.version, state.digest or "", str(state_path))
 
 
@@ -279,8 +281,6 @@ def _get(url: str, timeout: float) -> int:
 
 
 def _is_free(host: str, port: int) -> bool:
-    import socket
-
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -17,7 +17,7 @@ WITH_JAVA = export JAVA_HOME="$$($(PYTHON) scripts/java_home.py)";
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-$(STAMP): pyproject.toml constraints.txt scripts/install.sh $(NATIVE)
+$(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/requirements.py $(NATIVE)
 	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/install.sh
 	@touch $@
 

@@ -27,7 +27,6 @@ if [ -z "$UV" ] && [ ! -x "$VENV/bin/uv" ]; then
 fi
 [ -n "$UV" ] || UV=$VENV/bin/uv
 if [ -x "$UV" ]; then
-  # One thread of its resolver a core is enough, and hard links spare a second copy of 1.4 GB.
   install() { "$UV" pip install --quiet --python "$VENV/bin/python" -c constraints.txt "$@"; }
 else
   install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
@@ -41,10 +40,6 @@ export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2}
 
 # The build runs in this environment, not in an isolated copy: what it needs is installed once, and the
 # build folder stays valid, so that a change of one source compiles one source.
-mapfile -t BUILD < <("$VENV/bin/python" - <<'PY'
-import tomllib
-print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))
-PY
-)
-install "${BUILD[@]}" cmake ninja
-PATH="$PWD/$VENV/bin:$PATH" install --no-build-isolation -e ".[$EXTRAS]"
+mapfile -t REQUIREMENTS < <("$VENV/bin/python" scripts/requirements.py "$EXTRAS")
+install "${REQUIREMENTS[@]}"
+PATH="$PWD/$VENV/bin:$PATH" install --no-build-isolation --no-deps -e .

@@ -1,0 +1,70 @@
+"""Elementwise functions derived from the op registry: one line a function, documented by its declaration."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from .. import _native
+from .._native import Array, invoke
+from ._common import ArrayLike, find_symbol
+
+Unary = Callable[[ArrayLike], Array]
+Binary = Callable[[ArrayLike, ArrayLike], Array]
+
+_SCHEMAS = {schema["name"]: schema for schema in _native.op_schemas()}
+_NO_ATTRIBUTES: dict[str, Any] = {}
+
+
+def unary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Unary:
+    """The function of an elementwise op of one array."""
+
+    def function(x: ArrayLike, /) -> Array:
+        try:
+            return invoke(op, (x,), _NO_ATTRIBUTES)
+        except Exception:
+            if (symbol := find_symbol((x,))) is None:
+                raise
+        result: Array = symbol.__mxpipe_symbol__(function, (x,), {})
+        return result
+
+    return named(function, op, name or op, module)
+
+
+def binary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Binary:
+    """The function of an elementwise op of two arrays; either may be a Python number, which is then weak."""
+
+    def function(x1: ArrayLike, x2: ArrayLike, /) -> Array:
+        try:
+            return invoke(op, (x1, x2), _NO_ATTRIBUTES)
+        except Exception:
+            if (symbol := find_symbol((x1, x2))) is None:
+                raise
+        result: Array = symbol.__mxpipe_symbol__(function, (x1, x2), {})
+        return result
+
+    return named(function, op, name or op, module)
+
+
+def named(function: Callable[..., Array], op: str, name: str, module: str) -> Callable[..., Array]:
+    """The function under its public name, documented by the op's declaration."""
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = module
+    function.__doc__ = documentation(op)
+    return function
+
+
+def documentation(op: str) -> str:
+    """A docstring made of the op's declaration: what it computes, inputs, attributes, errors, example."""
+    schema = _SCHEMAS[op]
+    text, prompt, example = schema["doc"].partition(">>>")
+    arguments = [f"{entry['name']}: {entry['doc']}" for entry in schema["inputs"] + schema["attributes"]]
+    parts = [
+        text.strip(),
+        "Args:\n" + textwrap.indent("\n".join(arguments), "    "),
+        "Raises:\n    OperatorError: Shapes do not broadcast, or a dtype is not taken.",
+    ]
+    if prompt:
+        parts.append("Example:\n" + textwrap.indent((prompt + example).strip(), "    "))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,596 @@
+"""Moving numbers: shapes, axes, joining, splitting and repeating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._native import Array, invoke
+from ..errors import OperatorError
+from ._common import (
+    TO_THE_END,
+    ArrayLike,
+    Axis,
+    ShapeLike,
+    as_array,
+    as_arrays,
+    as_shape,
+    cast,
+    normalize_axes,
+    normalize_axis,
+    public,
+    slice_axis,
+)
+from ._common import reshape as reshape_array
+from ._creation import full
+
+# ------------------------------------------------------------------------------------------------------ shape
+
+
+@public
+def reshape(a: ArrayLike, newshape: ShapeLike) -> Array:
+    """The same numbers, in order, under another shape.
+
+    Args:
+        a: Array.
+        newshape: Sizes; one may be -1, which takes what is left, and -2 copies the size of a at that place.
+
+    Returns:
+        Array of that shape. It shares a's memory.
+
+    Raises:
+        OperatorError: The number of elements would change.
+
+    Example:
+        >>> np.reshape(np.arange(4), (2, -1))
+        array([[0, 1],
+               [2, 3]], dtype=int64)
+    """
+    return reshape_array(as_array(a), as_shape(newshape))
+
+
+@public
+def ravel(a: ArrayLike) -> Array:
+    """All numbers along one axis.
+
+    Args:
+        a: Array.
+
+    Returns:
+        Array (n,). It shares a's memory.
+
+    Example:
+        >>> np.ravel(np.ones((2, 2)))
+        array([1., 1., 1., 1.])
+    """
+    return reshape_array(as_array(a), (-1,))
+
+
+@public
+def squeeze(a: ArrayLike, axis: Axis = None) -> Array:
+    """The array without axes of size 1.
+
+    Args:
+        a: Array.
+        axis: Axes to remove; None removes all of size 1.
+
+    Returns:
+        Array with fewer axes.
+
+    Raises:
+        OperatorError: A named axis has another size, or does not exist.
+
+    Example:
+        >>> np.squeeze(np.ones((1, 2, 1))).shape
+        (2,)
+    """
+    a = as_array(a)
+    shape = a.shape
+    if axis is None:
+        return reshape_array(a, [size for size in shape if size != 1])
+    axes = normalize_axes("squeeze", axis, a.ndim)
+    for i in axes:
+        if shape[i] != 1:
+            raise OperatorError(f"[squeeze] axis {i} must have size 1; got shape {shape}.")
+    # The first axis usually is the batch: kept as "whatever it is" where it stays in place.
+    kept = [size for i, size in enumerate(shape) if i not in axes]
+    if kept and 0 not in axes:
+        kept[0] = -2
+    return reshape_array(a, kept)
+
+
+@public
+def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Array:
+    """The array with new axes of size 1.
+
+    Args:
+        a: Array.
+        axis: Where the new axes are in the result.
+
+    Returns:
+        Array with more axes.
+
+    Raises:
+        OperatorError: A place lies outside the result, or is named twice.
+
+    Example:
+        >>> np.expand_dims(np.ones(3), 0).shape
+        (1, 3)
+    """
+    a = as_array(a)
+    places = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = normalize_axes("expand_dims", places, a.ndim + len(places))
+    sizes = iter(a.shape)
+    shape = [1 if i in axes else next(sizes) for i in range(a.ndim + len(axes))]
+    if a.ndim and 0 not in axes:
+        shape[0] = -2  # the batch, whatever its size
+    return reshape_array(a, shape)
+
+
+@public
+def atleast_1d(a: ArrayLike) -> Array:
+    """The array, or a number as an array of one.
+
+    Args:
+        a: Array or number.
+
+    Returns:
+        Array of at least one axis.
+
+    Example:
+        >>> np.atleast_1d(3.0)
+        array([3.])
+    """
+    a = as_array(a)
+    return a if a.ndim else reshape_array(a, (1,))
+
+
+@public
+def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Array:
+    """The array repeated along new leading axes and axes of size 1.
+
+    Args:
+        array: Array.
+        shape: Shape of the result.
+
+    Returns:
+        Array of the shape.
+
+    Raises:
+        OperatorError: The array does not broadcast to the shape.
+
+    Example:
+        >>> np.broadcast_to(np.array([1.0, 2.0]), (2, 2))
+        array([[1., 2.],
+               [1., 2.]])
+    """
+    return invoke("broadcast_to", (as_array(array),), {"shape": as_shape(shape)})
+
+
+@public
+def broadcast_arrays(*arrays: ArrayLike) -> list[Array]:
+    """The arrays, each repeated to their common shape.
+
+    Args:
+        arrays: Arrays whose shapes broadcast.
+
+    Returns:
+        Arrays of one shape.
+
+    Raises:
+        OperatorError: The shapes do not broadcast.
+
+    Example:
+        >>> [x.shape for x in np.broadcast_arrays(np.ones(2), np.ones((3, 1)))]
+        [(3, 2), (3, 2)]
+    """
+    import numpy
+
+    converted = [as_array(x) for x in arrays]
+    try:
+        shape = numpy.broadcast_shapes(*(x.shape for x in converted))
+    except ValueError as error:
+        shapes = [x.shape for x in converted]
+        raise OperatorError(f"[broadcast_arrays] shapes must broadcast; got {shapes}.") from error
+    return [x if x.shape == shape else broadcast_to(x, shape) for x in converted]
+
+
+# ------------------------------------------------------------------------------------------------------- axes
+
+
+@public
+def transpose(a: ArrayLike, axes: Sequence[int] | None = None) -> Array:
+    """The axes in another order.
+
+    Args:
+        a: Array.
+        axes: For each axis of the result, the axis of a; None reverses them.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: The axes do not name each axis once.
+
+    Example:
+        >>> np.transpose(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        array([[1., 3.],
+               [2., 4.]])
+    """
+    a = as_array(a)
+    order = (
+        range(a.ndim - 1, -1, -1) if axes is None else [normalize_axis("transpose", i, a.ndim) for i in axes]
+    )
+    return invoke("transpose", (a,), {"axes": tuple(order)})
+
+
+permute_dims = transpose
+
+
+@public
+def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Array:
+    """The array with two axes exchanged.
+
+    Args:
+        a: Array.
+        axis1: One axis.
+        axis2: The other.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no such axis.
+
+    Example:
+        >>> np.swapaxes(np.ones((2, 3, 4)), 0, 2).shape
+        (4, 3, 2)
+    """
+    a = as_array(a)
+    order = list(range(a.ndim))
+    first, second = (normalize_axis("swapaxes", axis, a.ndim) for axis in (axis1, axis2))
+    order[first], order[second] = order[second], order[first]
+    return transpose(a, order)
+
+
+@public
+def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Array:
+    """The array with axes moved to other places; the others keep their order.
+
+    Args:
+        a: Array.
+        source: Axes to move.
+        destination: Where each of them goes.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no such axis, or one is named twice, or the counts differ.
+
+    Example:
+        >>> np.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
+        (3, 4, 2)
+    """
+    a = as_array(a)
+    sources = [source] if isinstance(source, int) else list(source)
+    destinations = [destination] if isinstance(destination, int) else list(destination)
+    if len(sources) != len(destinations):
+        raise OperatorError(
+            f"[moveaxis] there must be one destination a source; got {sources} and {destinations}."
+        )
+    for axes in (sources, destinations):
+        normalize_axes("moveaxis", axes, a.ndim)
+    moved = [normalize_axis("moveaxis", axis, a.ndim) for axis in sources]
+    order = [axis for axis in range(a.ndim) if axis not in moved]
+    for place, axis in sorted(zip((d % a.ndim for d in destinations), moved, strict=True)):
+        order.insert(place, axis)
+    return transpose(a, order)
+
+
+@public
+def flip(m: ArrayLike, axis: Axis = None) -> Array:
+    """The numbers in reverse order along axes.
+
+    Args:
+        m: Array.
+        axis: Axes to reverse; None for all.
+
+    Returns:
+        Array of m's shape.
+
+    Raises:
+        OperatorError: There is no such axis.
+
+    Example:
+        >>> np.flip(np.array([1.0, 2.0, 3.0]))
+        array([3., 2., 1.])
+    """
+    m = as_array(m)
+    for i in normalize_axes("flip", axis, m.ndim):
+        m = slice_axis(m, i, m.shape[i] - 1, -1, -1)
+    return m
+
+
+@public
+def roll(a: ArrayLike, shift: int, axis: int | None = None) -> Array:
+    """The numbers moved along an axis; those pushed over the end come back at the front.
+
+    Args:
+        a: Array.
+        shift: How far; may be negative.
+        axis: The axis; None rolls the flat array.
+
+    Returns:
+        Array of a's shape.
+
+    Raises:
+        OperatorError: There is no such axis.
+
+    Example:
+        >>> np.roll(np.array([1.0, 2.0, 3.0]), 1)
+        array([3., 1., 2.])
+    """
+    a = as_array(a)
+    if axis is None:
+        return reshape_array(roll(ravel(a), shift, 0), a.shape)
+    axis = normalize_axis("roll", axis, a.ndim)
+    if a.shape[axis] == 0 or shift % a.shape[axis] == 0:
+        return a
+    cut = a.shape[axis] - shift % a.shape[axis]
+    return concatenate([slice_axis(a, axis, cut, TO_THE_END), slice_axis(a, axis, 0, cut)], axis)
+
+
+# ------------------------------------------------------------------------------------------------ join, split
+
+
+@public
+def concatenate(arrays: Sequence[ArrayLike], axis: int | None = 0) -> Array:
+    """Arrays joined along an axis that they have.
+
+    Args:
+        arrays: Arrays of one shape but along the axis; mixed dtypes are promoted.
+        axis: The axis; None joins the flat arrays.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no array, or the shapes do not agree.
+
+    Example:
+        >>> np.concatenate([np.array([1.0, 2.0]), np.array([3.0])])
+        array([1., 2., 3.])
+    """
+    if len(arrays) == 0:
+        raise OperatorError("[concatenate] there must be at least one array; got none.")
+    converted = as_arrays(arrays)
+    if axis is None:
+        axis, converted = 0, [ravel(x) for x in converted]
+    return invoke("concatenate", converted, {"axis": axis})
+
+
+concat = concatenate
+
+
+@public
+def stack(arrays: Sequence[ArrayLike], axis: int = 0) -> Array:
+    """Arrays joined along a new axis.
+
+    Args:
+        arrays: Arrays of one shape; mixed dtypes are promoted.
+        axis: Where the new axis is in the result.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no array, or the shapes differ.
+
+    Example:
+        >>> np.stack([np.zeros(2), np.ones(2)])
+        array([[0., 0.],
+               [1., 1.]])
+    """
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+
+
+@public
+def vstack(arrays: Sequence[ArrayLike]) -> Array:
+    """Arrays joined as rows.
+
+    Args:
+        arrays: Arrays of at least two axes, or of one, which are rows.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no array, or the shapes do not agree.
+
+    Example:
+        >>> np.vstack([np.zeros(2), np.ones(2)])
+        array([[0., 0.],
+               [1., 1.]])
+    """
+    rows = [as_array(x) for x in arrays]
+    return concatenate([x if x.ndim > 1 else reshape_array(x, (1, -1)) for x in rows], 0)
+
+
+@public
+def hstack(arrays: Sequence[ArrayLike]) -> Array:
+    """Arrays joined side by side: along the second axis, or the only one.
+
+    Args:
+        arrays: Arrays.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no array, or the shapes do not agree.
+
+    Example:
+        >>> np.hstack([np.zeros(2), np.ones(1)])
+        array([0., 0., 1.])
+    """
+    columns = [atleast_1d(x) for x in arrays]
+    return concatenate(columns, 0 if not columns or columns[0].ndim == 1 else 1)
+
+
+@public
+def split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
+    """The array cut along an axis.
+
+    Args:
+        ary: Array.
+        indices_or_sections: How many equal parts, or where to cut.
+        axis: The axis.
+
+    Returns:
+        The parts, in order.
+
+    Raises:
+        OperatorError: The axis does not exist, or has no such number of equal parts.
+
+    Example:
+        >>> np.split(np.arange(4), 2)
+        [array([0, 1], dtype=int64), array([2, 3], dtype=int64)]
+    """
+    ary = as_array(ary)
+    if isinstance(indices_or_sections, int):
+        size = ary.shape[normalize_axis("split", axis, ary.ndim)]
+        if indices_or_sections < 1 or size % indices_or_sections:
+            raise OperatorError(
+                f"[split] the size of axis {axis} must be a multiple of the number of parts; "
+                f"got shape {ary.shape} and {indices_or_sections} parts."
+            )
+    return array_split(ary, indices_or_sections, axis)
+
+
+@public
+def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
+    """The array cut along an axis; of unequal parts the first ones are longer by one.
+
+    Args:
+        ary: Array.
+        indices_or_sections: How many parts, or where to cut.
+        axis: The axis.
+
+    Returns:
+        The parts, in order.
+
+    Raises:
+        OperatorError: The axis does not exist, or no part is asked for.
+
+    Example:
+        >>> [len(part) for part in np.array_split(np.arange(5), 2)]
+        [3, 2]
+    """
+    ary = as_array(ary)
+    axis = normalize_axis("array_split", axis, ary.ndim)
+    size = ary.shape[axis]
+    if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1:
+            raise OperatorError(f"[array_split] there must be at least one part; got {indices_or_sections}.")
+        length, longer = divmod(size, indices_or_sections)
+        lengths = [length + 1] * longer + [length] * (indices_or_sections - longer)
+        cuts = [0]
+        for part in lengths:
+            cuts.append(cuts[-1] + part)
+    else:
+        cuts = [0, *(slice(None, cut).indices(size)[1] for cut in indices_or_sections), size]
+    return [slice_axis(ary, axis, begin, end) for begin, end in zip(cuts, cuts[1:], strict=False)]
+
+
+# ----------------------------------------------------------------------------------------------------- repeat
+
+
+@public
+def repeat(a: ArrayLike, repeats: int, axis: int | None = None) -> Array:
+    """Each number several times, one after the other.
+
+    Args:
+        a: Array.
+        repeats: How many times.
+        axis: Along which axis; None repeats in the flat array.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: There is no such axis, or `repeats` is negative.
+
+    Example:
+        >>> np.repeat(np.array([1.0, 2.0]), 2)
+        array([1., 1., 2., 2.])
+    """
+    a = as_array(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    axis = normalize_axis("repeat", axis, a.ndim)
+    shape = list(a.shape)
+    wide = broadcast_to(expand_dims(a, axis + 1), [*shape[: axis + 1], repeats, *shape[axis + 1 :]])
+    return reshape_array(wide, [*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]])
+
+
+@public
+def tile(A: ArrayLike, reps: ShapeLike) -> Array:  # noqa: N803
+    """The whole array several times along each axis.
+
+    Args:
+        A: Array.
+        reps: How many times along each axis, the last ones if there are fewer numbers than axes.
+
+    Returns:
+        Array.
+
+    Raises:
+        OperatorError: A number is negative.
+
+    Example:
+        >>> np.tile(np.array([1.0, 2.0]), 2)
+        array([1., 2., 1., 2.])
+    """
+    a = as_array(A)
+    times = as_shape(reps)
+    rank = max(a.ndim, len(times))
+    shape = (1,) * (rank - a.ndim) + a.shape
+    times = (1,) * (rank - len(times)) + times
+    single = reshape_array(a, [size for pair in zip((1,) * rank, shape, strict=True) for size in pair])
+    wide = broadcast_to(single, [size for pair in zip(times, shape, strict=True) for size in pair])
+    return reshape_array(wide, [n * size for n, size in zip(times, shape, strict=True)])
+
+
+@public
+def pad(array: ArrayLike, pad_width: int | Sequence[Sequence[int]], constant_values: float = 0) -> Array:
+    """The array with a margin of one number around it.
+
+    Args:
+        array: Array.
+        pad_width: How many numbers before and behind along each axis, pairs; one number for all.
+        constant_values: The number.
+
+    Returns:
+        Array of a's dtype.
+
+    Raises:
+        OperatorError: There is not one pair an axis.
+
+    Example:
+        >>> np.pad(np.ones(2), 1)
+        array([0., 1., 1., 0.])
+    """
+    array = as_array(array)
+    pairs = [(pad_width,) * 2] * array.ndim if isinstance(pad_width, int) else [tuple(p) for p in pad_width]
+    if len(pairs) != array.ndim or any(len(pair) != 2 for pair in pairs):
+        raise OperatorError(
+            f"[pad] pad_width must hold one pair an axis; got {pad_width} for shape {array.shape}."
+        )
+    shape = [before + size + behind for size, (before, behind) in zip(array.shape, pairs, strict=True)]
+    begin = [before for before, _ in pairs]
+    end = [before + size for before, size in zip(begin, array.shape, strict=True)]
+    region = {"begin": begin, "end": end, "step": [1] * array.ndim}
+    if constant_values == 0:
+        return invoke("slice_scatter", (array,), {"shape": shape, **region})
+    margin = cast(full(shape, constant_values), array.dtype)
+    return invoke("slice_assign", (margin, array), region)

@@ -1,0 +1,72 @@
+"""Functions for neural networks, beyond NumPy."""
+
+from __future__ import annotations
+
+from ..device import cpu, num_gpus
+from . import random
+from ._activation import (
+    activation,
+    erf,
+    gelu,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    masked_softmax,
+    relu,
+    rsqrt,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softrelu,
+)
+from ._layers import (
+    batch_flatten,
+    batch_norm,
+    dropout,
+    embedding,
+    fully_connected,
+    layer_norm,
+    reshape,
+    smooth_l1,
+    softmax_cross_entropy,
+    stop_gradient,
+    waitall,
+)
+from ._rows import one_hot, pick, scatter_rows, take_rows, unique_rows
+
+__all__ = [
+    "activation",
+    "batch_flatten",
+    "batch_norm",
+    "cpu",
+    "dropout",
+    "embedding",
+    "erf",
+    "fully_connected",
+    "gelu",
+    "layer_norm",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "masked_softmax",
+    "num_gpus",
+    "one_hot",
+    "pick",
+    "random",
+    "relu",
+    "reshape",
+    "rsqrt",
+    "scatter_rows",
+    "sigmoid",
+    "silu",
+    "smooth_l1",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "softrelu",
+    "stop_gradient",
+    "take_rows",
+    "unique_rows",
+    "waitall",
+]

@@ -1,0 +1,180 @@
+"""Activation functions."""
+
+from __future__ import annotations
+
+from .._native import Array, invoke
+from ..errors import OperatorError
+from ..np._common import ArrayLike, as_array, public
+from ..np._derived import unary
+from ..np._elementwise import negative, tanh, where
+
+sigmoid = unary("sigmoid", module="mxpipe.npx")
+softplus = unary("softplus", module="mxpipe.npx")
+relu = unary("relu", module="mxpipe.npx")
+silu = unary("silu", module="mxpipe.npx")
+erf = unary("erf", module="mxpipe.npx")
+rsqrt = unary("rsqrt", module="mxpipe.npx")
+
+softrelu = softplus
+
+
+@public
+def gelu(x: ArrayLike, approximate: bool = False) -> Array:
+    """X times the probability that a standard normal number is below x.
+
+    Args:
+        x: Array; integers are taken as float32.
+        approximate: Compute the probability through tanh instead of erf.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> npx.gelu(np.array([0.0, 2.0]))
+        array([0.       , 1.9544997])
+    """
+    return invoke("gelu", (x,), {"approximate": approximate})
+
+
+@public
+def leaky_relu(x: ArrayLike, slope: float = 0.25) -> Array:
+    """The number where it is positive, else `slope` times the number.
+
+    Args:
+        x: Array; integers are taken as float32.
+        slope: Factor of negative numbers.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> npx.leaky_relu(np.array([-1.0, 2.0]), slope=0.1)
+        array([-0.1,  2. ])
+    """
+    return invoke("leaky_relu", (x,), {"slope": slope})
+
+
+@public
+def log_sigmoid(x: ArrayLike) -> Array:
+    """The logarithm of sigmoid, without overflow.
+
+    Args:
+        x: Array; integers are taken as float32.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> npx.log_sigmoid(np.array([0.0, -100.0]))
+        array([  -0.6931472, -100.       ])
+    """
+    return negative(softplus(negative(x)))
+
+
+_ACTIVATIONS = {
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "log_sigmoid": log_sigmoid,
+    "tanh": tanh,
+    "softrelu": softplus,
+    "softsign": lambda x: x / (1.0 + invoke("abs", (x,), {})),
+    "silu": silu,
+    "swish": silu,
+    "gelu": gelu,
+    "erf": erf,
+}
+
+
+@public
+def activation(data: ArrayLike, act_type: str = "relu") -> Array:
+    """An activation function by its name.
+
+    Args:
+        data: Array.
+        act_type: relu, sigmoid, log_sigmoid, tanh, softrelu, softsign, silu, swish, gelu or erf.
+
+    Returns:
+        Array of data's shape.
+
+    Raises:
+        OperatorError: There is no such function.
+
+    Example:
+        >>> npx.activation(np.array([-1.0, 2.0]), act_type="relu")
+        array([0., 2.])
+    """
+    if act_type not in _ACTIVATIONS:
+        raise OperatorError(
+            f"[activation] act_type must be one of {', '.join(_ACTIVATIONS)}; got {act_type}."
+        )
+    result: Array = _ACTIVATIONS[act_type](data)
+    return result
+
+
+@public
+def softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+    """exp(data / temperature) divided by its sum along an axis, without overflow.
+
+    Args:
+        data: Array of a floating dtype, of at least one axis.
+        axis: Axis along which the results sum to 1.
+        temperature: What the numbers are divided by first; above 1 evens the results out.
+
+    Returns:
+        Array of data's shape and dtype.
+
+    Raises:
+        OperatorError: There is no such axis, or data holds no floats.
+
+    Example:
+        >>> npx.softmax(np.array([0.0, 0.0]))
+        array([0.5, 0.5])
+    """
+    scaled = data if temperature == 1.0 else as_array(data) / temperature
+    return invoke("softmax", (scaled,), {"axis": axis})
+
+
+@public
+def log_softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+    """The logarithm of softmax, without overflow.
+
+    Args:
+        data: Array of a floating dtype, of at least one axis.
+        axis: Axis along which softmax sums to 1.
+        temperature: What the numbers are divided by first.
+
+    Returns:
+        Array of data's shape and dtype.
+
+    Raises:
+        OperatorError: There is no such axis, or data holds no floats.
+
+    Example:
+        >>> npx.log_softmax(np.array([0.0, 0.0]))
+        array([-0.6931472, -0.6931472])
+    """
+    scaled = data if temperature == 1.0 else as_array(data) / temperature
+    return invoke("log_softmax", (scaled,), {"axis": axis})
+
+
+@public
+def masked_softmax(data: ArrayLike, mask: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+    """Softmax over the numbers that a mask keeps; the others, and lines without any, give 0.
+
+    Args:
+        data: Array of a floating dtype.
+        mask: bool array whose shape broadcasts to that of data.
+        axis: Axis along which the results sum to 1.
+        temperature: What the numbers are divided by first.
+
+    Returns:
+        Array of data's shape and dtype.
+
+    Raises:
+        OperatorError: There is no such axis, or data holds no floats.
+
+    Example:
+        >>> npx.masked_softmax(np.array([0.0, 0.0, 5.0]), np.array([True, True, False]))
+        array([0.5, 0.5, 0. ])
+    """
+    return where(mask, softmax(where(mask, data, -1e4), axis, temperature), 0.0)

@@ -1,0 +1,7 @@
+"""Random arrays beyond NumPy's; see `mx.np.random` for the generator."""
+
+from __future__ import annotations
+
+from ..np.random import bernoulli
+
+__all__ = ["bernoulli"]

@@ -1,15 +1,12 @@
 // matmul and fully_connected without oneDNN: OpenBLAS for float32 and float64, plain loops for integers; float16 and
 // bfloat16 pass through float32 and are rounded once.
 // Operations: 2 m n k a batch; bias and relu are one more pass over the result while it is in cache.
-#include <cstring>
-#include <vector>
-
 #include "graph/error.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/matrix_product.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/portable/gemm.hpp"
-#include "kernels/vec/blocks.hpp"
+#include "kernels/portable/widened.hpp"
 
 #ifdef MXPIPE_OPENBLAS
 #include <cblas.h>
@@ -96,50 +93,9 @@ class ProductKernel final : public Kernel {
   MatrixProduct product_;
 };
 
-// Runs the float32 kernel on converted copies of the inputs.
-class WidenedKernel final : public Kernel {
- public:
-  explicit WidenedKernel(const KernelRequest& request) : dtype_(request.inputs[0].dtype) {
-    std::vector<TensorType> inputs(request.inputs.begin(), request.inputs.end());
-    std::vector<TensorType> outputs(request.outputs.begin(), request.outputs.end());
-    for (std::vector<TensorType>* types : {&inputs, &outputs}) {
-      for (TensorType& type : *types) {
-        type.dtype = DType::float32;
-        sizes_.push_back(type.size());
-        offsets_.push_back(bytes_);
-        bytes_ += (type.bytes() + 63) / 64 * 64;
-      }
-    }
-    inner_ = make_kernel({request.op, request.attributes, inputs, outputs, nullptr});
-  }
-
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
-    auto* memory = static_cast<std::byte*>(scratch);
-    const void* wide_inputs[3] = {};
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      auto* wide = reinterpret_cast<float*>(memory + offsets_[i]);
-      load_array(dtype_, inputs[i], wide, sizes_[i]);
-      wide_inputs[i] = wide;
-    }
-    void* wide_output = memory + offsets_.back();
-    inner_->run(std::span(wide_inputs, inputs.size()), std::span(&wide_output, 1), memory + bytes_);
-    store_array(dtype_, static_cast<const float*>(wide_output), outputs[0], sizes_.back());
-  }
-
-  std::size_t scratch_bytes() const override { return bytes_ + inner_->scratch_bytes(); }
-  std::string describe() const override { return text(dtype_, " through ", inner_->describe()); }
-
- private:
-  DType dtype_;
-  std::unique_ptr<Kernel> inner_;
-  std::vector<std::int64_t> sizes_;
-  std::vector<std::size_t> offsets_;
-  std::size_t bytes_ = 0;
-};
-
 std::unique_ptr<Kernel> make_matmul(const KernelRequest& request) {
   const DType dtype = request.inputs[0].dtype;
-  if (dtype == DType::float16 || dtype == DType::bfloat16) return std::make_unique<WidenedKernel>(request);
+  if (has_half(request)) return make_widened(request);
   if (is_boolean(dtype)) return nullptr;
   const MatrixProduct product = matrix_product(request);
   return dispatch_number(dtype, [&]<typename T>() -> std::unique_ptr<Kernel> {

@@ -47,6 +47,21 @@ struct ReduceFunctions {
                   std::int64_t stride) = nullptr;
 };
 
+// Rows of softmax and layer norm, T being float or double. Rows are contiguous and of any length.
+template <typename T>
+struct RowFunctions {
+  void (*softmax)(const T* x, T* y, std::int64_t count, bool logarithm) = nullptr;
+  void (*softmax_backward)(const T* g, const T* y, T* result, std::int64_t count, bool logarithm) = nullptr;
+  T (*log_sum_exp)(const T* x, std::int64_t count) = nullptr;
+  // result = g * exp(x - log_sum)
+  void (*scaled_softmax)(const T* x, T* result, std::int64_t count, T log_sum, T g) = nullptr;
+  void (*layer_norm)(const T* x, const T* gamma, const T* beta, T* y, std::int64_t count, T eps, T* mean,
+                     T* rstd) = nullptr;
+  // Adds to gamma_sum and beta_sum.
+  void (*layer_norm_backward)(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum,
+                              T* beta_sum, std::int64_t count) = nullptr;
+};
+
 struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
@@ -60,6 +75,8 @@ struct IsaTable {
   void (*random_uniform)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   ReduceFunctions (*reduce)(Reduction reduction, DType dtype);
+  RowFunctions<float> rows;
+  RowFunctions<double> double_rows;
 };
 
 }  // namespace mxpipe

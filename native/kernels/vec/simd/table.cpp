@@ -16,6 +16,8 @@ const IsaTable table = {
     .random_uniform = random_uniform,
     .random_normal = random_normal,
     .reduce = reduce_functions,
+    .rows = make_row_functions<float>(),
+    .double_rows = make_row_functions<double>(),
 };
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -1,0 +1,167 @@
+// Rows of softmax, cross entropy and layer norm.
+// Bytes: a row is read from memory once and stays in L1 for its two or three passes; operations: about 20 an element
+// where there is an exponential, 5 elsewhere.
+#include "kernels/vec/simd/functions.hpp"
+#include "kernels/vec/simd/math.hpp"
+
+namespace mxpipe::MXPIPE_ISA {
+namespace {
+
+using std::int64_t;
+
+// The last elements of a row, fewer than a vector; lanes behind them hold `fill`.
+template <typename T>
+Vec<T> load_some(const T* from, int64_t count, T fill) {
+  if (count >= kLanes<T>) return load<Vec<T>>(from);
+  Vec<T> v = splat<Vec<T>>(fill);
+  for (int64_t i = 0; i < count; ++i) v[i] = from[i];
+  return v;
+}
+template <typename T>
+void store_some(T* to, int64_t count, Vec<T> v) {
+  if (count >= kLanes<T>) {
+    store(to, v);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) to[i] = v[i];
+}
+
+template <typename T>
+T sum_lanes(Vec<T> v) {
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  }
+  return v[0];
+}
+
+template <typename T>
+T largest(const T* x, int64_t count) {
+  Vec<T> best = splat<Vec<T>>(T(-kInfinity));
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> v = load_some(x + i, count - i, T(-kInfinity));
+    best = select((v > best) | (v != v), v, best);
+  }
+  T result = best[0];
+  for (int i = 1; i < kLanes<T>; ++i) {
+    if (best[i] > result || best[i] != best[i]) result = best[i];
+  }
+  return result;
+}
+
+// The sum of exp(x - shift); writes the terms when y is not null.
+template <typename T>
+T sum_exponentials(const T* x, T* y, int64_t count, T shift) {
+  Vec<T> sum{};
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> e = exp(load_some(x + i, count - i, T(-kInfinity)) - shift);
+    sum += e;
+    if (y != nullptr) store_some(y + i, count - i, e);
+  }
+  return sum_lanes<T>(sum);
+}
+
+// exp(-infinity - shift) is 0 for padding, unless the whole row is -infinity.
+template <typename T>
+T finite_shift(T shift) {
+  return shift == T(-kInfinity) ? T(0) : shift;
+}
+
+template <typename T>
+void softmax(const T* x, T* y, int64_t count, bool logarithm) {
+  const T top = largest(x, count);
+  const T shift = finite_shift(top);
+  const T sum = sum_exponentials(x, logarithm ? nullptr : y, count, shift);
+  const Vec<T> log_sum = log(splat<Vec<T>>(sum));
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> result = logarithm ? load_some(x + i, count - i, T(0)) - shift - log_sum[0]
+                                    : load_some<T>(y + i, count - i, T(0)) / sum;
+    store_some(y + i, count - i, result);
+  }
+}
+
+template <typename T>
+void softmax_backward(const T* g, const T* y, T* result, int64_t count, bool logarithm) {
+  Vec<T> sum{};
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> left = load_some(g + i, count - i, T(0));
+    sum += logarithm ? left : left * load_some(y + i, count - i, T(0));
+  }
+  const T total = sum_lanes<T>(sum);
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> left = load_some(g + i, count - i, T(0));
+    const Vec<T> right = load_some(y + i, count - i, T(0));
+    store_some(result + i, count - i, logarithm ? left - exp(right) * total : right * (left - total));
+  }
+}
+
+template <typename T>
+T log_sum_exp(const T* x, int64_t count) {
+  const T shift = finite_shift(largest(x, count));
+  const Vec<T> sum = splat<Vec<T>>(sum_exponentials<T>(x, nullptr, count, shift));
+  return log(sum)[0] + shift;
+}
+
+template <typename T>
+void scaled_softmax(const T* x, T* result, int64_t count, T log_sum, T g) {
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    store_some(result + i, count - i, exp(load_some(x + i, count - i, T(0)) - log_sum) * g);
+  }
+}
+
+template <typename T>
+void layer_norm(const T* x, const T* gamma, const T* beta, T* y, int64_t count, T eps, T* mean, T* rstd) {
+  Vec<T> sum{};
+  for (int64_t i = 0; i < count; i += kLanes<T>) sum += load_some(x + i, count - i, T(0));
+  const T center = sum_lanes<T>(sum) / static_cast<T>(count);
+  Vec<T> squares{};
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> d = load_some(x + i, count - i, center) - center;
+    squares += d * d;
+  }
+  const Vec<T> variance = splat<Vec<T>>(sum_lanes<T>(squares) / static_cast<T>(count) + eps);
+  const T scale = T(1) / sqrt(variance)[0];
+  *mean = center;
+  *rstd = scale;
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const Vec<T> normal = (load_some(x + i, count - i, T(0)) - center) * scale;
+    store_some(y + i, count - i,
+               normal * load_some(gamma + i, count - i, T(0)) + load_some(beta + i, count - i, T(0)));
+  }
+}
+
+// result = rstd * (g gamma - mean(g gamma) - n mean(g gamma n)), n being the normalised x.
+template <typename T>
+void layer_norm_backward(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum, T* beta_sum,
+                         int64_t count) {
+  Vec<T> sum{}, product{};
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const int64_t left = count - i;
+    const Vec<T> up = load_some(g + i, left, T(0));
+    const Vec<T> normal = (load_some(x + i, left, mean) - mean) * rstd;
+    const Vec<T> scaled = up * load_some(gamma + i, left, T(0));
+    sum += scaled;
+    product += scaled * normal;
+    store_some(gamma_sum + i, left, load_some<T>(gamma_sum + i, left, T(0)) + up * normal);
+    store_some(beta_sum + i, left, load_some<T>(beta_sum + i, left, T(0)) + up);
+  }
+  const T mean_sum = sum_lanes<T>(sum) / static_cast<T>(count);
+  const T mean_product = sum_lanes<T>(product) / static_cast<T>(count);
+  for (int64_t i = 0; i < count; i += kLanes<T>) {
+    const int64_t left = count - i;
+    const Vec<T> normal = (load_some(x + i, left, mean) - mean) * rstd;
+    const Vec<T> scaled = load_some(g + i, left, T(0)) * load_some(gamma + i, left, T(0));
+    store_some(result + i, left, (scaled - mean_sum - normal * mean_product) * rstd);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+RowFunctions<T> make_row_functions() {
+  return {softmax<T>, softmax_backward<T>, log_sum_exp<T>, scaled_softmax<T>, layer_norm<T>, layer_norm_backward<T>};
+}
+
+template RowFunctions<float> make_row_functions<float>();
+template RowFunctions<double> make_row_functions<double>();
+
+}  // namespace mxpipe::MXPIPE_ISA

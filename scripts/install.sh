@@ -12,6 +12,9 @@ PYTHON=${PYTHON:-python3}
 command -v "${CXX:-g++}" >/dev/null ||
   { echo "[install] a C++20 compiler must be on PATH; got none. Debian: apt install g++." >&2; exit 1; }
 
+"$PYTHON" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+  { echo "[install] Python's headers must be installed; got none. Debian: apt install python3-dev." >&2; exit 1; }
+
 UV=$(command -v uv || true)
 if [ ! -x "$VENV/bin/python" ]; then
   if [ -n "$UV" ]; then

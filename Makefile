@@ -10,7 +10,6 @@ PYTEST ?= -m "not slow"
 STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
-WITH_JAVA = export JAVA_HOME="$$($(PYTHON) scripts/java_home.py)";
 
 .PHONY: help install run ui stop test check format bench asan tsan clean
 
@@ -24,16 +23,16 @@ $(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/requirements
 install: $(STAMP) ## Build the engine and install it with its extras into .venv, from constraints.txt
 
 run: $(STAMP) ## January to March of the flight-delay retraining: Airflow, Spark, the engine, MLflow, a served champion
-	@$(WITH_JAVA) $(PYTHON) scripts/run_months.py
+	@$(PYTHON) scripts/run_months.py
 
 ui: $(STAMP) ## Airflow and the MLflow UI on loopback with the DAG loaded, until Ctrl-C
-	@$(WITH_JAVA) exec $(PYTHON) scripts/ui.py
+	@exec $(PYTHON) scripts/ui.py
 
 stop: ## Stop the inference server that `make run` left running
 	@$(PYTHON) scripts/stop_server.py
 
 test: $(STAMP) ## All tests but the slow ones (PYTEST="-m slow" runs those)
-	@$(WITH_JAVA) $(PYTHON) -m pytest $(PYTEST)
+	@$(PYTHON) -m pytest $(PYTEST)
 
 check: $(STAMP) ## Style, types, layers: what a change must pass before it is read
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/check.sh

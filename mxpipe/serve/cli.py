@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
 from pathlib import Path
 
 from mxpipe.errors import MxpipeError, require
-from mxpipe.serve.sources import FolderSource, ModelSource, RegistrySource, load_resolver
+from mxpipe.serve.sources import OPTIONS_VARIABLE, FolderSource, ModelSource, RegistrySource, load_resolver
 
 _DESCRIPTION = """Serve one model over HTTP: Open Inference Protocol V2 and MLflow's /invocations.
 The model is ready once it is warm; POST /v2/repository/models/NAME/load serves what the source names now."""
@@ -90,5 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _source(arguments: argparse.Namespace) -> ModelSource:
     if arguments.model is not None:
         return FolderSource(arguments.model, arguments.name)
-    options = dict(option.partition("=")[::2] for option in arguments.registry_option)
+    options = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
+    options |= dict(option.partition("=")[::2] for option in arguments.registry_option)
     return RegistrySource(arguments.models_from_registry, load_resolver(arguments.registry, options))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mxpipe.errors import ServingError
+from mxpipe.serve.sources import OPTIONS_VARIABLE
 from mxpipe.serve.state import ServerState, process_ticks
 
 # Held so that a child that ends before its parent is reaped, and is not taken for a running server.
@@ -91,15 +92,14 @@ def start(
     """Have a server up that serves what the source names now.
 
     A live server of the same source is asked to load it; one of another source is stopped and replaced on the
-    same port; else one is started, detached from this process and its session. It inherits the environment,
-    by which secrets of a registry reach it (never put them into ``registry_options``: other users see
-    arguments).
+    same port; else one is started, detached from this process and its session.
 
     Args:
         model: Model folder; exactly one of this and ``registry_model``.
         registry_model: ``name@alias`` in a registry.
         registry: Installed registry resolver (default: the only one).
-        registry_options: Options of the resolver, e.g. ``{"tracking_uri": "sqlite:///mlflow.db"}``.
+        registry_options: Options of the resolver, e.g. ``{"tracking_uri": "sqlite:///mlflow.db"}``; they
+            travel in the server's environment.
         state_file: The server's identity; a lock beside it orders concurrent calls.
         name: Name under which a folder is served.
         host: Address to listen on.
@@ -119,21 +119,22 @@ def start(
     deadline = time.monotonic() + timeout
     with _locked(state_path):
         state = _read_live(state_path)
-        if state is not None and state.reference == reference and _answers(state, deadline):
-            _ask_load(state, deadline)
-            return _handle(state_path, state.pid, log_path)
-        if state is not None:  # it serves something else, or has stopped answering
-            _stop(state_path, timeout=10.0)
+        if state is not None:
+            hangs = not _answers(state, deadline)
+            if state.reference == reference and not hangs:
+                _ask_load(state, deadline)
+                return _handle(state_path, state.pid, log_path)
+            _stop(state_path, timeout=1.0 if hangs else 30.0)
         before = state or ServerState.read(state_path)
-        if not port and before is not None and _is_free(before.host, before.port):
+        if not port and before is not None and _becomes_free(before.host, before.port):
             port = before.port  # clients know this one
         command = [sys.executable, "-m", "mxpipe.serve", f"--host={host}", f"--port={port}"]
         command.append(f"--model={reference}" if model is not None else f"--models-from-registry={reference}")
         command += [f"--registry={registry}"] if registry is not None else []
-        command += [f"--registry-option={key}={value}" for key, value in (registry_options or {}).items()]
         command += [f"--name={name}"] if name is not None else []
         command += [f"--state-file={state_path}", *arguments]
-        pid = _spawn(command, log_path)
+        # Not as arguments: a registry's address may hold a password, and everybody sees arguments.
+        pid = _spawn(command, log_path, {OPTIONS_VARIABLE: json.dumps(dict(registry_options or {}))})
         try:
             _wait_ready(state_path, pid, deadline, log_path)
         except ServingError:
@@ -187,11 +188,16 @@ def _read_live(path: Path) -> ServerState | None:
     return state if state is not None and state.is_alive() else None
 
 
-def _spawn(command: Sequence[str], log_path: Path) -> int:
+def _spawn(command: Sequence[str], log_path: Path, variables: Mapping[str, str]) -> int:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "ab") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     _children[child.pid] = child
     return child.pid
@@ -234,13 +240,12 @@ def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> 
 
 
 def _answers(state: ServerState, deadline: float) -> bool:
-    """Whether a live server becomes ready; one that is loading its first version has until the deadline."""
-    while not _is_ready(state):
-        loading = _get(f"{state.url}/v2/health/live", timeout=5.0) == 200
-        if not loading or not state.is_alive() or time.monotonic() > deadline:
+    """Whether a live server is ready; one that says it is loading its first version has until the deadline."""
+    while (status := _get(f"{state.url}/v2/health/ready", timeout=5.0)) == 503:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-    return True
+    return status == 200
 
 
 def _is_ready(state: ServerState) -> bool:
@@ -280,14 +285,20 @@ def _get(url: str, timeout: float) -> int:
         return 0
 
 
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _becomes_free(host: str, port: int, patience: float = 2.0) -> bool:
+    """Whether a port can be had again; a killed process may hold it for a moment after it is gone."""
+    deadline = time.monotonic() + patience
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                probe.listen()
+                return True
+            except OSError:
+                if time.monotonic() > deadline:
+                    return False
+        time.sleep(0.05)
 
 
 def _tail(log_path: Path, size: int = 4000) -> str:

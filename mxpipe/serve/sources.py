@@ -16,6 +16,8 @@ from typing import Protocol, cast
 from mxpipe.errors import ServingError
 
 RESOLVER_GROUP = "mxpipe.model_resolvers"
+OPTIONS_VARIABLE = "MXPIPE_REGISTRY_OPTIONS"
+"""Environment variable with a resolver's options as JSON; options of the command line come on top."""
 
 
 class ModelResolver(Protocol):

@@ -17,10 +17,10 @@ def infer(client: httpx.Client, body: Any) -> httpx.Response:
     return client.post("/v2/models/late/infer", json=body)
 
 
-def changed(body: dict[str, Any], name: str, **fields: Any) -> dict[str, Any]:
+def changed(body: dict[str, Any], column: str, /, **fields: Any) -> dict[str, Any]:
     """The request with some fields of one input replaced; a field set to ``...`` is left out."""
     body = copy.deepcopy(body)
-    tensor = next(tensor for tensor in body["inputs"] if tensor["name"] == name)
+    tensor = next(tensor for tensor in body["inputs"] if tensor["name"] == column)
     tensor.update(fields)
     for field in [field for field, value in tensor.items() if value is ...]:
         del tensor[field]

@@ -1,4 +1,4 @@
-"""What the files of `np` and `npx` share: conversion of arguments, axes, and the mark of a public function."""
+"""What the files of `np` and `npx` share: arguments, axes, and the mark of a public function."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy
 import numpy.typing
 
-from .. import _native
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe import _native
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
 
 ArrayLike: TypeAlias = Array | numpy.typing.ArrayLike
 """An array, a NumPy array, a Python number, or nested lists of numbers."""
@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TO_THE_END = 2**63 - 1
-"""End of a slice that takes an axis to its end, whatever its length: the graph then fits other batch sizes."""
+"""End of a slice that takes an axis to its end, whatever its length: so a graph fits other batch sizes."""
 
 
 # ----------------------------------------------------------------------------------------- public functions

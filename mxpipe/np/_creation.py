@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy
 
-from .. import _native
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe import _native
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import ArrayLike, DType, ShapeLike, as_array, as_shape, cast, public
 
 
@@ -27,8 +28,8 @@ def array(object: ArrayLike, dtype: DType | None = None, device: Any = None) -> 
         Array that shares no memory with `object`.
 
     Raises:
-        OperatorError: The numbers have a dtype that arrays do not have, the lists are uneven, or the device is
-            not the CPU.
+        OperatorError: The numbers have a dtype that arrays do not have, the lists are uneven, or the device
+            is not the CPU.
 
     Example:
         >>> np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -40,12 +41,13 @@ def array(object: ArrayLike, dtype: DType | None = None, device: Any = None) -> 
     require_cpu("array", device)
     if isinstance(object, Array):
         return object.copy() if dtype is None or object.dtype == dtype else cast(object, dtype)
-    if dtype is None and not hasattr(object, "dtype"):
-        object = as_array(object)  # of Python numbers: fresh already
-        return object
     try:
+        if dtype is None and not hasattr(object, "dtype"):
+            return as_array(object)  # of Python numbers: fresh already
         return _native.array(object, dtype=dtype)
-    except ValueError as error:
+    except OperatorError:
+        raise
+    except ValueError as error:  # NumPy's
         raise OperatorError(f"[array] object must hold numbers in even lists; got: {error}") from error
 
 

@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from .. import _native
-from .._native import Array, invoke
+from mxpipe import _native
+from mxpipe._native import Array, invoke
+
 from ._common import ArrayLike, find_symbol
 
 Unary = Callable[[ArrayLike], Array]

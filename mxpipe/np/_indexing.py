@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import ArrayLike, as_array, cast, is_floating, normalize_axis, public, reshape
 from ._elementwise import abs, clip, equal, isfinite, isnan, less_equal, logical_and, logical_or, mod
 from ._reduction import all

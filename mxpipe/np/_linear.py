@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import ArrayLike, as_array, as_arrays, normalize_axis, public, reshape
 from ._elementwise import multiply
 from ._reduction import sum as sum_array
@@ -102,7 +103,8 @@ def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[in
         second = [normalize_axis("tensordot", axis, b.ndim) for axis in second]
     if [a.shape[i] for i in first] != [b.shape[i] for i in second]:
         raise OperatorError(
-            f"[tensordot] axes summed over must have equal sizes; got {first} of {a.shape} and {second} of {b.shape}."
+            f"[tensordot] axes summed over must have equal sizes; "
+            f"got {first} of {a.shape} and {second} of {b.shape}."
         )
     rows = [i for i in range(a.ndim) if i not in first]
     columns = [i for i in range(b.ndim) if i not in second]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._native import Array
+from mxpipe._native import Array
+
 from . import _elementwise, _indexing, _linear, _reduction, _shape
 
 _METHODS = {
@@ -50,12 +51,12 @@ def _operator(function: Any, reflected: bool = False) -> Any:
 
 
 def _and(self: Array, other: Any) -> Any:
-    """ "and" of two bool arrays."""
+    """Logical "and" of two bool arrays."""
     return _logic("&", _elementwise.logical_and, self, other)
 
 
 def _or(self: Array, other: Any) -> Any:
-    """ "or" of two bool arrays."""
+    """Logical "or" of two bool arrays."""
     return _logic("|", _elementwise.logical_or, self, other)
 
 
@@ -92,7 +93,7 @@ def attach() -> None:
 
 def _array_namespace(self: Array, /, *, api_version: str | None = None) -> Any:
     """The package with the functions of the array API standard."""
-    from .. import np
+    from mxpipe import np
 
     return np
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import (
     ArrayLike,
     Axis,

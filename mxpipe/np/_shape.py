@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import (
     TO_THE_END,
     ArrayLike,
@@ -499,7 +501,7 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: 
             cuts.append(cuts[-1] + part)
     else:
         cuts = [0, *(slice(None, cut).indices(size)[1] for cut in indices_or_sections), size]
-    return [slice_axis(ary, axis, begin, end) for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [slice_axis(ary, axis, begin, end) for begin, end in pairwise(cuts)]
 
 
 # ----------------------------------------------------------------------------------------------------- repeat

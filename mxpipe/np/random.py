@@ -1,4 +1,4 @@
-"""Random arrays. Every call takes one tick of the counter that `mx.random.seed` starts, eager and compiled alike.
+"""Random arrays. Every call takes one tick of the counter that `mx.random.seed` starts, eager or compiled.
 
 The generator is counter-based (Philox): the numbers are a function of seed, counter and position only, and so
 the same on any number of threads.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _native
-from .._native import Array, invoke
-from ..errors import OperatorError
+from mxpipe import _native
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+
 from ._common import ArrayLike, DType, ShapeLike, as_array, as_shape, cast, public
 from ._creation import require_cpu
 from ._elementwise import floor

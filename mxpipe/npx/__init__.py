@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..device import cpu, num_gpus
+from mxpipe.device import cpu, num_gpus
+
 from . import random
 from ._activation import (
     activation,

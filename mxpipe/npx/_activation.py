@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .._native import Array, invoke
-from ..errors import OperatorError
-from ..np._common import ArrayLike, as_array, public
-from ..np._derived import unary
-from ..np._elementwise import negative, tanh, where
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+from mxpipe.np._common import ArrayLike, as_array, public
+from mxpipe.np._derived import unary
+from mxpipe.np._elementwise import negative, tanh, where
 
 sigmoid = unary("sigmoid", module="mxpipe.npx")
 softplus = unary("softplus", module="mxpipe.npx")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import _native
-from .._native import Array, invoke
-from ..errors import OperatorError
-from ..np._common import ArrayLike, ShapeLike, as_array, as_shape, cast, normalize_axis, public
-from ..np._common import reshape as reshape_array
-from ..np._elementwise import abs, add, multiply, square, subtract, where
-from ..np._indexing import as_indices
-from ..np._shape import moveaxis
+from mxpipe import _native
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+from mxpipe.np._common import ArrayLike, ShapeLike, as_array, as_shape, cast, normalize_axis, public
+from mxpipe.np._common import reshape as reshape_array
+from mxpipe.np._elementwise import abs, add, multiply, square, subtract, where
+from mxpipe.np._indexing import as_indices
+from mxpipe.np._shape import moveaxis
 
 
 @public
@@ -282,7 +282,8 @@ def _normalize(
     ):
         if statistic.shape != (channels,):
             raise OperatorError(
-                f"[batch_norm] {name} must have shape ({channels},); got {statistic.shape} for x of shape {x.shape}."
+                f"[batch_norm] {name} must have shape ({channels},); "
+                f"got {statistic.shape} for x of shape {x.shape}."
             )
     scale = multiply(gamma, invoke("rsqrt", (add(variance, eps),), {}))
     shift = subtract(beta, multiply(mean, scale))
@@ -314,7 +315,7 @@ def softmax_cross_entropy(data: ArrayLike, label: ArrayLike) -> Array:
 
 @public
 def smooth_l1(data: ArrayLike, scalar: float = 1.0) -> Array:
-    """A square near 0 and a straight line beyond: 0.5 * (s * x) ** 2 where |x| < 1 / s**2, else |x| - 0.5 / s**2.
+    """A square near 0, a straight line beyond: (s * x)**2 / 2 where |x| < 1 / s**2, else |x| - 0.5 / s**2.
 
     Args:
         data: Array of a floating dtype.

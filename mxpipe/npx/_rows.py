@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .._native import Array, invoke
-from ..errors import OperatorError
-from ..np._common import ArrayLike, DType, as_array, cast, public
-from ..np._elementwise import clip, mod
-from ..np._indexing import as_indices
+from mxpipe._native import Array, invoke
+from mxpipe.errors import OperatorError
+from mxpipe.np._common import ArrayLike, DType, as_array, cast, public
+from mxpipe.np._elementwise import clip, mod
+from mxpipe.np._indexing import as_indices
 
 
 @public
@@ -124,8 +124,8 @@ def take_rows(weight: ArrayLike, indices: ArrayLike) -> Array:
 def scatter_rows(weight: ArrayLike, indices: ArrayLike, rows: ArrayLike) -> Array:
     """A table with the rows at ids replaced; ids of -1 are ignored.
 
-    Where the result is assigned back to the table in a compiled step, only the rows named are written, so that
-    the cost does not grow with the table.
+    Where a compiled step assigns the result back to the table, only the rows named are written, so that the
+    cost does not grow with the table.
 
     Args:
         weight: Array (rows, ...).

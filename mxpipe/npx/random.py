@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..np.random import bernoulli
+from mxpipe.np.random import bernoulli
 
 __all__ = ["bernoulli"]

@@ -76,7 +76,7 @@ MXPIPE_OP(unary({
     .doc = R"(1 / (1 + exp(-x)), without overflow.
 
 >>> npx.sigmoid(np.array([0.0, 2.0]))
-array([0.5      , 0.8807971])
+array([0.5     , 0.880797])
 )",
     .rule = Rule::floating,
     .opcode = Opcode::sigmoid,
@@ -112,7 +112,7 @@ MXPIPE_OP(formula({
     .doc = R"(x * sigmoid(x), also called swish.
 
 >>> npx.silu(np.array([0.0, 2.0]))
-array([0.       , 1.7615942])
+array([0.      , 1.761594])
 )",
     .lower = lower_silu,
     .gradient = silu_gradient,

@@ -164,7 +164,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a = b; NaN equals nothing.
 
 >>> np.equal(np.array([1.0, 2.0]), 2.0)
-array([False,  True])
+array([False,  True], dtype=bool)
 )",
     .opcode = Opcode::equal,
 }));
@@ -174,7 +174,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a and b differ; NaN differs from everything.
 
 >>> np.not_equal(np.array([1.0, 2.0]), 2.0)
-array([ True, False])
+array([ True, False], dtype=bool)
 )",
     .opcode = Opcode::not_equal,
 }));
@@ -184,7 +184,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a < b.
 
 >>> np.less(np.array([1.0, 2.0]), 2.0)
-array([ True, False])
+array([ True, False], dtype=bool)
 )",
     .opcode = Opcode::less,
 }));
@@ -194,7 +194,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a <= b.
 
 >>> np.less_equal(np.array([1.0, 2.0]), 2.0)
-array([ True,  True])
+array([ True,  True], dtype=bool)
 )",
     .opcode = Opcode::less_equal,
 }));
@@ -204,7 +204,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a > b.
 
 >>> np.greater(np.array([1.0, 2.0]), 1.0)
-array([False,  True])
+array([False,  True], dtype=bool)
 )",
     .opcode = Opcode::greater,
 }));
@@ -214,7 +214,7 @@ MXPIPE_OP(comparison({
     .doc = R"(True where a >= b.
 
 >>> np.greater_equal(np.array([1.0, 2.0]), 1.0)
-array([ True,  True])
+array([ True,  True], dtype=bool)
 )",
     .opcode = Opcode::greater_equal,
 }));
@@ -226,7 +226,7 @@ MXPIPE_OP(logical({
     .doc = R"(True where both a and b are true, that is, not 0.
 
 >>> np.logical_and(np.array([0.0, 2.0]), True)
-array([False,  True])
+array([False,  True], dtype=bool)
 )",
     .opcode = Opcode::logical_and,
 }));
@@ -236,7 +236,7 @@ MXPIPE_OP(logical({
     .doc = R"(True where a or b is true, that is, not 0.
 
 >>> np.logical_or(np.array([0.0, 2.0]), False)
-array([False,  True])
+array([False,  True], dtype=bool)
 )",
     .opcode = Opcode::logical_or,
 }));
@@ -246,7 +246,7 @@ MXPIPE_OP({
     .doc = R"(True where x is 0.
 
 >>> np.logical_not(np.array([0.0, 2.0]))
-array([ True, False])
+array([ True, False], dtype=bool)
 )",
     .inputs = {{"x", "array of any shape"}},
     .infer = [](Types inputs,

@@ -193,7 +193,7 @@ MXPIPE_OP(unary({
     .doc = R"(Sine of angles in radians.
 
 >>> np.sin(np.array([0.0, 1.0]))
-array([0.       , 0.8414710])
+array([0.      , 0.841471])
 )",
     .rule = Rule::floating,
     .opcode = Opcode::sin,
@@ -217,7 +217,7 @@ MXPIPE_OP(unary({
     .doc = R"(Hyperbolic tangent.
 
 >>> np.tanh(np.array([0.0, 1.0]))
-array([0.       , 0.7615942])
+array([0.        , 0.76159424])
 )",
     .rule = Rule::floating,
     .opcode = Opcode::tanh,
@@ -229,7 +229,7 @@ MXPIPE_OP(unary({
     .doc = R"(Error function, 2 / sqrt(pi) times the integral of exp(-t * t) from 0 to x.
 
 >>> npx.erf(np.array([0.0, 1.0]))
-array([0.       , 0.8427008])
+array([0.        , 0.84270084])
 )",
     .rule = Rule::floating,
     .opcode = Opcode::erf,
@@ -239,15 +239,23 @@ array([0.       , 0.8427008])
 
 // ----------------------------------------------------------------------------------------------- questions
 
-MXPIPE_OP(unary({
-    .name = "is_nan",
-    .doc = R"(True where a number is NaN.
+MXPIPE_OP([] {
+  OpSchema op = unary({
+      .name = "is_nan",
+      .doc = R"(True where a number is NaN; integers and bool never are.
 
 >>> np.isnan(np.array([1.0, np.nan]))
-array([False,  True])
+array([False,  True], dtype=bool)
 )",
-    .rule = Rule::truth,
-    .opcode = Opcode::is_nan,
-}));
+      .rule = Rule::truth,
+      .opcode = Opcode::is_nan,
+  });
+  op.lower = [](const ElementwiseCall& call) {
+    const DType dtype = call.inputs[0].dtype;
+    if (!is_floating(dtype)) return call.program.constant(0, DType::boolean);
+    return call.program.emit(Opcode::is_nan, dtype, {call.program.input(0)});
+  };
+  return op;
+}());
 
 }  // namespace mxpipe::ops

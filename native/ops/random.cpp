@@ -127,7 +127,7 @@ MXPIPE_OP({
     .name = "random_bernoulli",
     .doc = R"(1 with probability `p`, else 0.
 
->>> npx.bernoulli(1.0, size=3)
+>>> np.random.bernoulli(1.0, size=3)
 array([1., 1., 1.])
 )",
     .inputs = {key_input()},

@@ -70,6 +70,8 @@ def make_callbacks(configurations: Mapping[str, Mapping[str, Any]]) -> list[Call
     Raises:
         SpecificationError: There is no callback of this name.
     """
+    if not configurations:
+        return []  # looking through what is installed takes a moment
     installed = {entry.name: entry for entry in importlib.metadata.entry_points(group=CALLBACK_GROUP)}
     callbacks: list[Callback] = []
     for name, configuration in configurations.items():

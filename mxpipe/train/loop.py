@@ -107,6 +107,8 @@ class TrainingLoop:
                         self._write_checkpoint(writer)
                         writer.wait()
                         return False
+                    if self._counters.is_finished:
+                        break
                     if self._is_checkpoint_due(writer):
                         self._write_checkpoint(writer)
             writer.wait()

@@ -69,7 +69,7 @@ class Reporter:
         rate = self._rate.rows_per_second
         if rate is not None:
             metrics["rows_per_second"] = rate
-        self.status.metrics["loss"] = loss
+        self.status = self.status.replace(metrics=self.status.metrics | {"loss": loss})
         self._events.write("step", step=step, **metrics)
         self._callbacks.call("on_step", step, metrics)
         self._progress.update(step, self._text(loss))
@@ -82,7 +82,7 @@ class Reporter:
     def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """An epoch ended."""
         self._events.write("epoch", epoch=epoch, step=step, metrics=dict(metrics))
-        self.status.metrics.update(metrics)
+        self.status = self.status.replace(metrics=self.status.metrics | dict(metrics))
         self._write_status(step=step, epoch=epoch)
         self._callbacks.call("on_epoch", epoch, step, metrics)
 
@@ -94,9 +94,10 @@ class Reporter:
     def end(self, state: JobState, step: int, metrics: Mapping[str, float]) -> JobStatus:
         """The training ended without an error of its own."""
         self._progress.close()
-        self.status.metrics.update(metrics)
         self.status = self.status.replace(
-            state=state, eta_seconds=0.0 if state is JobState.SUCCEEDED else None
+            state=state,
+            metrics=dict(metrics) or self.status.metrics,
+            eta_seconds=0.0 if state is JobState.SUCCEEDED else None,
         )
         self._write_status(step=step, durable=True)
         self._events.write("end", state=state.value, step=step, metrics=dict(metrics))

@@ -1,4 +1,4 @@
-"""Killed at any moment and retried, the same bytes: real jobs, real SIGKILL, at points nobody chose by hand."""
+"""Killed at any moment and retried, the same bytes: real jobs, real SIGKILL, points nobody chose by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "flights-2013-01"
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
-    """About two seconds of training with dropout, embeddings, a schedule and validation: all that has a state."""
+    """Some seconds of training with dropout, embeddings, a schedule and validation: all that has a state."""
     generator = np.random.default_rng(0)
     rows = 20_000
     tail = generator.integers(0, 500, rows)

@@ -70,6 +70,7 @@ def make_spec(snapshots: tuple[str, str]) -> Callable[..., Any]:
             "epochs": 3,
             "seed": 7,
             "checkpoint": {"every_steps": 10, "every_seconds": None},
+            "threads": 1,
         }
         return TrainSpec.from_json({k: v for k, v in (fields | changes).items() if v is not None})
 

@@ -294,12 +294,23 @@ def test_a_full_disk_while_publishing_leaves_no_partial_model(make_spec: MakeSpe
     assert (status.state, status.error["retryable"]) == (JobState.FAILED, True)
 
 
-def test_warm_start_takes_rows_over_by_category(
-    undisturbed: Path, make_spec: MakeSpec, tmp_path: Path
-) -> None:
-    spec = make_spec(
-        warm_start=str(undisturbed / "model"), epochs=1, data={"preprocessing": {"max_categories": 3}}
+def test_warm_start_takes_rows_over_by_category(make_spec: MakeSpec, tmp_path: Path) -> None:
+    model = {"builder": "wide_and_deep", "arguments": {"embedding_dims": 4, "hidden_units": [16]}}
+    cold = fit(make_spec(model=model), tmp_path / "cold")
+    fewer = make_spec(
+        model=model,
+        warm_start=str(cold.model_path),
+        data={"preprocessing": {"max_categories": 3}},
+        optimizer={"name": "sgd", "arguments": {"learning_rate": 0.0}},
+        epochs=1,
     )
-    first = read_history(undisturbed / "events.jsonl")[0]["loss"]
-    fit(spec, tmp_path / "run")
-    assert read_history(tmp_path / "run" / "events.jsonl")[0]["loss"] < first - 0.02
+    warm = fit(fewer, tmp_path / "warm")
+    old, new = mx.model.load_model(cold.model_path), mx.model.load_model(warm.model_path)
+    vocabularies = [model.preprocessor.categorical[0].vocabulary for model in (old, new)]
+    assert len(vocabularies[1]) == 3
+    for name in ("tables.0.table.weight", "wide_table.table.weight"):
+        expected = [old.weights[name][0]]
+        expected += [old.weights[name][1 + vocabularies[0].index(category)] for category in vocabularies[1]]
+        np.testing.assert_array_equal(new.weights[name], expected)
+    losses = [read_history(tmp_path / name / "events.jsonl", "epoch")[0] for name in ("cold", "warm")]
+    assert losses[1]["metrics"]["validation_loss"] < losses[0]["metrics"]["validation_loss"]

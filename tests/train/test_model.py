@@ -208,7 +208,7 @@ def test_damaged_weights_are_refused_by_name(copy: Path, damage: str) -> None:
         (lambda c: c.update(signature=[{"name": 1}]), r"'signature\[0\]'"),
         (lambda c: c.update(preprocessing={"version": 99}), "version"),
         (lambda c: c["preprocessing"].pop("numeric"), "numeric"),
-        (lambda c: c["preprocessing"]["categorical"][0]["vocabulary"].append("XX"), "graph"),
+        (lambda c: c["preprocessing"]["features"]["numeric"].pop(), "numeric"),
         (lambda c: c["weights"].update(size=1), "weights"),
         (lambda c: c.update(weights=[]), "'weights'"),
         (lambda c: c.update(output_names="p"), "'output_names'"),

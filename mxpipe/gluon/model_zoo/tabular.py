@@ -168,6 +168,15 @@ class WideAndDeep(HybridBlock):
             logits = part + logits
         return logits
 
+    def table_columns(self) -> dict[str, list[int]]:
+        """Which categorical columns' rows a table of embeddings holds, one column after the other, by name."""
+        columns = {}
+        if self.wide_table is not None:
+            columns["wide_table.table.weight"] = list(range(self._columns))
+        for number, group in enumerate(self._groups):
+            columns[f"tables.{number}.table.weight"] = list(group)
+        return columns
+
     def _deep_input(self, numeric: Array, categorical: Array | None) -> Array:
         pieces = [numeric] if self._num_numeric else []
         for group, table in zip(self._groups, self.tables or (), strict=True):

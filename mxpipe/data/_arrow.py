@@ -168,14 +168,14 @@ def canonical_table(table: pyarrow.Table) -> pyarrow.Table:
     metadata is dropped.
 
     Raises:
-        SchemaError: A column type is not supported.
+        SchemaError: A column type is not supported, or two columns have the same name.
     """
     arrow = pyarrow_module()
     columns, fields = [], []
-    for field in table.schema:
-        column = _canonical_column(table.column(field.name), type_name(field.type, field.name))
+    for declared in schema_to_json(table.schema):
+        column = _canonical_column(table.column(declared["name"]), declared["type"])
         columns.append(column)
-        fields.append(arrow.field(field.name, column.type))
+        fields.append(arrow.field(declared["name"], column.type))
     return arrow.Table.from_arrays(columns, schema=arrow.schema(fields))
 
 

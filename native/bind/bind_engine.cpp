@@ -43,7 +43,9 @@ void raise_failure(const std::optional<Failure>& failure) {
   } catch (py::error_already_set& error) {
     const py::object notes = py::getattr(error.value(), "__notes__", py::list());
     if (!notes.contains(note)) error.value().attr("add_note")(note);
-    throw;
+    // The failure may be raised again by a wait on another variable, but this C++ object only once.
+    py::set_error(error.type(), error.value());
+    throw py::error_already_set();
   } catch (const Error& error) {
     throw Error(error.kind(), text(error.what(), " ", note, "."));
   }
@@ -67,11 +69,9 @@ void close_at_exit() {
     try {
       raise_failure(failure);
     } catch (py::error_already_set& error) {
-      error.restore();
-      PyErr_WriteUnraisable(nullptr);
+      py::module_::import("traceback").attr("print_exception")(error.value());
     } catch (const std::exception& error) {
-      PyErr_SetString(PyExc_RuntimeError, error.what());
-      PyErr_WriteUnraisable(nullptr);
+      PySys_FormatStderr("%s\n", error.what());
     }
   }
 }

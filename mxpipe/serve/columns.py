@@ -3,8 +3,9 @@
 What enters: the signature of a model, and lists of JSON values. What leaves: checked columns that
 ``Model.predict`` takes. A refusal is a :class:`~mxpipe.errors.RequestError` that names column and row.
 
-A missing value is JSON ``null`` (or NaN in a float column): the model's preprocessing fills it. A category
-that training never saw is no error: it takes the model's out-of-vocabulary path (id 0).
+A missing value is ``null``, or NaN, which pandas and MLflow write for it in columns of any type: the model's
+preprocessing fills it. A category that training never saw is no error: it takes the model's out-of-vocabulary
+path (id 0).
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ class ColumnRule:
     def _strings(self, values: Sequence[Any]) -> list[Any]:
         if set(map(type, values)) <= {str, type(None)}:
             return list(values)
-        row = next(i for i, value in enumerate(values) if value is not None and not isinstance(value, str))
-        raise self._refuse(row, "a string or null", values[row])
+        for row, value in enumerate(values):
+            if not isinstance(value, str) and not _is_missing(value):
+                raise self._refuse(row, "a string or null", value)
+        return [None if _is_missing(value) else value for value in values]
 
     def _floats(self, values: Sequence[Any]) -> np.ndarray[Any, Any]:
         # `type` rather than `isinstance`: True is an int for Python, but a client that sends it is mistaken.
@@ -134,7 +137,7 @@ class ColumnRule:
         information = np.iinfo(self.dtype)
         column: list[int | None] = []
         for row, value in enumerate(values):
-            if value is None or (type(value) is float and math.isnan(value)):
+            if _is_missing(value):
                 column.append(None)
                 continue
             # JSON written by pandas turns integers into 7.0 as soon as one of them is missing.
@@ -147,12 +150,16 @@ class ColumnRule:
 
     def _booleans(self, values: Sequence[Any]) -> ColumnValues:
         for row, value in enumerate(values):
-            if value is not None and type(value) is not bool:
+            if type(value) is not bool and not _is_missing(value):
                 raise self._refuse(row, "true, false or null", value)
-        return self._array(values)
+        return self._array([None if _is_missing(value) else value for value in values])
 
     def _array(self, values: Sequence[Any]) -> ColumnValues:
         return list(values) if None in values else np.array(values, dtype=self.dtype)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (type(value) is float and math.isnan(value))
 
 
 @dataclass(frozen=True)

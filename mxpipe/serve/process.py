@@ -228,19 +228,19 @@ def _has_ended(pid: int, patience: float) -> bool:
 def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> None:
     while True:
         state = ServerState.read(state_path)
-        if state is not None and state.pid == pid and _is_ready(state):
+        if state is not None and state.pid == pid and state.version is not None and _is_ready(state):
             return
         if _has_ended(pid, patience=0.0):
             raise ServingError(f"[server] process {pid} must stay up; its log ends:\n{_tail(log_path)}")
         if time.monotonic() > deadline:
             raise ServingError(
-                f"[server] process {pid} must be ready in time; its log ends:\n{_tail(log_path)}"
+                f"[server] process {pid} must be ready by now; its log ends:\n{_tail(log_path)}"
             )
         time.sleep(0.05)
 
 
 def _answers(state: ServerState, deadline: float) -> bool:
-    """Whether a live server is ready; one that says it is loading its first version has until the deadline."""
+    """Whether a live server is ready; one that is loading its first version has until the deadline."""
     while (status := _get(f"{state.url}/v2/health/ready", timeout=5.0)) == 503:
         if time.monotonic() > deadline:
             return False

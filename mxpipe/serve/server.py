@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvicorn
 
-from mxpipe.errors import MxpipeError, ServingError
+from mxpipe.errors import MxpipeError, ServingError, StorageError
 from mxpipe.serve.app import InferenceApp, Limits
 from mxpipe.serve.slot import LoadedVersion, ModelSlot
 from mxpipe.serve.sources import ModelSource
@@ -57,7 +57,7 @@ class InferenceServer:
 
     def __init__(self, source: ModelSource, settings: ServerSettings) -> None:
         self._settings = settings
-        self._slot = ModelSlot(source, settings.drain_seconds, on_change=self._write_state)
+        self._slot = ModelSlot(source, settings.drain_seconds, on_change=self._note_version)
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._socket = _listen(settings.host, settings.port)
@@ -112,6 +112,12 @@ class InferenceServer:
                 logger.warning("kept the version before: %s", error)
             except Exception:
                 logger.exception("kept the version before")
+
+    def _note_version(self, loaded: LoadedVersion) -> None:
+        try:
+            self._write_state(loaded)
+        except StorageError as error:  # a full disk is no reason to stop answering
+            logger.warning("the state file keeps the version before: %s", error)
 
     def _write_state(self, loaded: LoadedVersion | None) -> None:
         if self._settings.state_file is None:

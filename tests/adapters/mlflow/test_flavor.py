@@ -90,7 +90,7 @@ def test_signature_and_example_are_independent(
 
 
 def test_an_example_that_does_not_fit_is_refused_at_once(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="carrier"):
+    with pytest.raises(RequestError, match=r"hour|carrier"):
         mxpipe_mlflow.save_model(model, tmp_path / "saved", input_example=pd.DataFrame({"distance": [1.0]}))
 
 
@@ -141,7 +141,7 @@ def test_environment_files(model: Any, tmp_path: Path) -> None:
     environment = mxpipe_mlflow.get_default_conda_env()
     mxpipe_mlflow.save_model(model, tmp_path / "conda", conda_env=environment)
     assert yaml.safe_load((tmp_path / "conda" / "conda.yaml").read_text()) == environment
-    with pytest.raises(MlflowException):
+    with pytest.raises(ValueError, match="Only one of"):
         mxpipe_mlflow.save_model(model, tmp_path / "both", conda_env=environment, pip_requirements=["a"])
 
 

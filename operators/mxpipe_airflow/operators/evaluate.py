@@ -35,7 +35,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         champion: What the resolve stage returned; without a version the candidate is judged alone. Templated.
         holdout_uri: The holdout. Templated.
         holdout_digest: Its digest, as the split stage said it. Templated.
-        label: The label column: 0 or 1.
+        label_column: The label column: 0 or 1.
         slices: Columns by whose values the metrics are also told.
         samples: Bootstrap samples of the paired comparison.
         seed: Seed of the bootstrap.
@@ -57,7 +57,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         champion: Mapping[str, Any],
         holdout_uri: str,
         holdout_digest: str,
-        label: str,
+        label_column: str,
         slices: Sequence[str] = (),
         samples: int = 1000,
         seed: int = 0,
@@ -68,7 +68,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         self.champion = champion
         self.holdout_uri = holdout_uri
         self.holdout_digest = holdout_digest
-        self.label = label
+        self.label_column = label_column
         self.slices = slices
         self.samples = samples
         self.seed = seed
@@ -91,7 +91,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             path = registry.download(name, version, tracking_uri=self.hook.settings.tracking_uri)
             models["champion"] = load_model(path)
         digests = {role: model.digest for role, model in models.items()}
-        settings = [self.label, list(self.slices), self.samples, self.seed]
+        settings = [self.label_column, list(self.slices), self.samples, self.seed]
         name = digest_json([digests, holdout.digest, settings])[:16]
         place = self.hook.settings.root / "evaluations" / name
         report = place / "evaluation.json"
@@ -103,7 +103,6 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             "candidate": whole["candidate"]["metrics"],
             "champion": champion["metrics"] if champion else None,
             "comparison": whole["comparison"],
-            "same_model": digests["candidate"] == digests.get("champion"),
             "champion_version": self.champion["version"],
             "digests": digests,
             "holdout_digest": holdout.digest,
@@ -118,8 +117,8 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         from mxpipe.model.storage import write_json
         from mxpipe.train import evaluation
 
-        table = holdout.to_table([self.label, *self.slices])
-        labels = np.asarray(table.column(self.label), dtype=np.float64)
+        table = holdout.to_table([self.label_column, *self.slices])
+        labels = np.asarray(table.column(self.label_column), dtype=np.float64)
         slices = {name: np.asarray(table.column(name).to_pylist(), dtype=str) for name in self.slices}
         scores = {role: predict(model, holdout) for role, model in models.items()}
         whole: dict[str, Any] = {
@@ -163,14 +162,17 @@ class MxpipeGateOperator(MxpipeOperator):
         from mxpipe.train.gate import decide
 
         given = self.evaluation
-        if given["same_model"]:
-            decision, reasons = "HOLD", [f"it is the champion itself, version {given['champion_version']}"]
-        else:
-            verdict = decide(given["candidate"], given["champion"], given["comparison"], self.policy or {})
-            decision, reasons = str(verdict.decision), list(verdict.reasons)
-        self.log.info("%s: %s", decision, "; ".join(reasons))
+        digests = given["digests"]
+        verdict = decide(
+            given["candidate"],
+            given["champion"],
+            given["comparison"],
+            self.policy,
+            candidate_digest=digests["candidate"],
+            champion_digest=digests.get("champion"),
+        )
+        self.log.info("%s: %s", verdict.decision, " ".join(verdict.reasons))
         return {
-            "decision": decision,
-            "reasons": reasons,
-            "inputs": digest_json([given["digests"], given["holdout_digest"], dict(self.policy or {})]),
+            **verdict.to_json(),
+            "inputs": digest_json([digests, given["holdout_digest"], dict(self.policy or {})]),
         }

@@ -77,7 +77,7 @@ class MxpipeRegisterOperator(MxpipeOperator):
         from mxpipe_mlflow import registry
 
         if self.verdict["decision"] == "REJECT":
-            raise AirflowSkipException(f"Not registered: {'; '.join(self.verdict['reasons'])}")
+            raise AirflowSkipException(f"Not registered: {' '.join(self.verdict['reasons'])}")
         version = registry.publish_once(
             self.model_name,
             self.candidate["model_uri"],
@@ -147,7 +147,7 @@ class MxpipePromoteOperator(MxpipeOperator):
         from mxpipe_mlflow import registry
 
         if self.verdict["decision"] != "PROMOTE":
-            raise AirflowSkipException(f"Not promoted: {'; '.join(self.verdict['reasons'])}")
+            raise AirflowSkipException(f"Not promoted: {' '.join(self.verdict['reasons'])}")
         version, current = self.registered["version"], self.champion["current"]
         was_pinned = self.champion["version"]
         if not self.registered["created"] and current not in (version, was_pinned):

@@ -63,7 +63,7 @@ OpSchema binary(BinaryRow row) {
     std::vector<Gradient> result(2);
     const Binary terms{gradient(call), input(call, 0), input(call, 1), output(call)};
     if (call.needed[0]) result[0] = to_input(call, 0, to_a(terms));
-    if (call.needed[1]) result[1] = to_input(call, 1, to_b(terms));
+    if (call.needed[1] && to_b) result[1] = to_input(call, 1, to_b(terms));
     return result;
   };
   return op;

@@ -160,16 +160,14 @@ std::vector<AttributeSchema> batch_norm_attributes() {
           attribute("eps", Attribute(1e-5), "added to the variance")};
 }
 
-// The gradient of `forward` through `backward`, which takes the statistics that forward gave.
-GradientFunction norm_gradient(std::string forward) {
-  return [forward](const GradientCall& call) -> std::vector<Gradient> {
-    require_only_first(forward, call);
-    const std::vector<Value> gradients = call.builder.call_all(
-        forward + "_backward",
-        {call.gradients[0], call.inputs[0], call.inputs[1], call.outputs[1], call.outputs[2]},
-        call.attributes);
-    return {gradients[0], gradients[1], gradients[2]};
-  };
+// The gradient of `forward` through its backward op, which takes the statistics that forward gave.
+std::vector<Gradient> norm_gradient(const std::string& forward, const GradientCall& call,
+                                    const Attributes& attributes) {
+  require_only_first(forward, call);
+  const std::vector<Value> gradients = call.builder.call_all(
+      forward + "_backward",
+      {call.gradients[0], call.inputs[0], call.inputs[1], call.outputs[1], call.outputs[2]}, attributes);
+  return {gradients[0], gradients[1], gradients[2]};
 }
 
 }  // namespace
@@ -280,7 +278,7 @@ rstd is 1 / sqrt(variance + eps). The statistics are float32, or float64 for flo
     .inputs = {{"x", "array (..., d) of a floating dtype"}, {"gamma", "array (d,)"}, {"beta", "array (d,)"}},
     .attributes = {attribute("eps", Attribute(1e-5), "added to the variance")},
     .infer = infer_layer_norm,
-    .gradient = norm_gradient("layer_norm"),
+    .gradient = [](const GradientCall& call) { return norm_gradient("layer_norm", call, {}); },
 });
 
 MXPIPE_OP({
@@ -315,7 +313,7 @@ The statistics are taken over all axes but `axis`, are float32 (float64 for floa
                {"beta", "array (channels,)"}},
     .attributes = batch_norm_attributes(),
     .infer = infer_batch_norm,
-    .gradient = norm_gradient("batch_norm"),
+    .gradient = [](const GradientCall& call) { return norm_gradient("batch_norm", call, call.attributes); },
 });
 
 MXPIPE_OP({

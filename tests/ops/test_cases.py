@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import mxpipe as mx
 import numpy as np
 import pytest
 from cases import BY_OP, FLOATS, ROWS, TOLERANCES, Row, Values, Variant, combinations, draw
+
+import mxpipe as mx
 from mxpipe import _native, autograd
 from mxpipe.testing import check_vjp
 
@@ -42,7 +43,9 @@ def expected(row: Row, variant: Variant, values: list[Values]) -> tuple[Values, 
         wide = value.dtype.kind == "f" or (not row.exact and value.dtype.kind in "iub")
         return value.astype(np.float64) if wide else value
 
-    typed = [spec.typed or value.dtype.kind == "f" for spec, value in zip(variant.inputs, values, strict=True)]
+    typed = [
+        spec.typed or value.dtype.kind == "f" for spec, value in zip(variant.inputs, values, strict=True)
+    ]
     inputs = [widen(value) if t else value for value, t in zip(values, typed, strict=True)]
     with np.errstate(all="ignore"):
         result = row.reference(*inputs, **variant.attributes)
@@ -54,18 +57,17 @@ def result_dtypes(row: Row, variant: Variant, dtype: str, count: int) -> list[st
     return [variant.attributes["dtype"] if rule(dtype) == "attribute" else rule(dtype) for rule in rules]
 
 
-def assert_close(actual: mx.np.ndarray, desired: Values, dtype: str, loose: float, reads: str) -> None:
+def assert_close(row: Row, actual: mx.np.ndarray, desired: Values, dtype: str) -> None:
     assert str(actual.dtype) == dtype
     found = actual.asnumpy()
     assert found.shape == desired.shape
+    with np.errstate(over="ignore", invalid="ignore"):
+        desired = desired.astype(found.dtype)
     if dtype not in FLOATS:
-        np.testing.assert_array_equal(found, desired.astype(found.dtype))
+        np.testing.assert_array_equal(found, desired)
         return
-    # A float32 result of float16 inputs is only as good as the inputs' dtype says when sums are long.
-    rtol, atol = TOLERANCES[dtype]
-    np.testing.assert_allclose(
-        found.astype(np.float64), desired.astype(np.float64), rtol=rtol * min(loose, 4 if reads == "bfloat16" else loose), atol=atol * loose
-    )
+    rtol, atol = (row.loose * tolerance for tolerance in TOLERANCES[row.precision or dtype])
+    np.testing.assert_allclose(found.astype(float), desired.astype(float), rtol=rtol, atol=atol)
 
 
 # ------------------------------------------------------------------------------------------------------ values
@@ -80,7 +82,7 @@ def test_forward(row: Row, dtype: str) -> None:
         assert len(results) == len(references)
         dtypes = result_dtypes(row, variant, dtype, len(results))
         for result, reference, kind in zip(results, references, dtypes, strict=True):
-            assert_close(result, reference, kind, row.loose, dtype)
+            assert_close(row, result, reference, kind)
 
 
 @pytest.mark.parametrize("row", by_op(ROWS))
@@ -148,7 +150,9 @@ def test_gradient_of_the_gradient(row: Row) -> None:
             for y in head(row, invoke(row, variant, arrays))
         ]
 
-        def gradients(*inputs: Any, v: Variant = variant, floats: Any = floats, weights: Any = weights) -> Any:
+        def gradients(
+            *inputs: Any, v: Variant = variant, floats: Any = floats, weights: Any = weights
+        ) -> Any:
             points = list(inputs)
             for i in floats:
                 if not points[i].takes_gradient:
@@ -171,14 +175,23 @@ def test_gradients_have_the_dtype_and_shape_of_their_inputs(row: Row) -> None:
             for point in points:
                 point.attach_grad()
             with autograd.record():
-                results = head(row, invoke(row, variant, arrays))
-            autograd.backward([y for y in results if str(y.dtype) in FLOATS] or list(results))
+                results = [y for y in head(row, invoke(row, variant, arrays)) if str(y.dtype) in FLOATS]
+            if not results:
+                continue
+            autograd.backward(results)
             for point in points:
                 assert (point.grad.shape, point.grad.dtype) == (point.shape, point.dtype)
 
 
 @pytest.mark.parametrize(
-    "row", by_op([row for row in ROWS if SCHEMAS[row.op]["zero_gradient"] and row.variants[0].inputs])
+    "row",
+    by_op(
+        [
+            row
+            for row in ROWS
+            if SCHEMAS[row.op]["zero_gradient"] and any(s.typed for s in row.variants[0].inputs)
+        ]
+    ),
 )
 def test_steps_and_positions_have_a_gradient_of_zero(row: Row) -> None:
     variant = row.variants[0]
@@ -187,14 +200,23 @@ def test_steps_and_positions_have_a_gradient_of_zero(row: Row) -> None:
     for x in floats:
         x.attach_grad()
     with autograd.record():
-        loss = sum((mx.np.sum(x * x) for x in floats), mx.np.sum(invoke(row, variant, arrays)[0].astype("float32")))
+        loss = sum(
+            (mx.np.sum(x * x) for x in floats), mx.np.sum(invoke(row, variant, arrays)[0].astype("float32"))
+        )
     loss.backward()
     for x in floats:
         np.testing.assert_array_equal(x.grad.asnumpy(), 2 * x.asnumpy())
 
 
 @pytest.mark.parametrize(
-    "row", by_op([row for row in ROWS if not SCHEMAS[row.op]["differentiable"] and not SCHEMAS[row.op]["zero_gradient"]])
+    "row",
+    by_op(
+        [
+            row
+            for row in ROWS
+            if not SCHEMAS[row.op]["differentiable"] and not SCHEMAS[row.op]["zero_gradient"]
+        ]
+    ),
 )
 def test_ops_without_a_gradient_say_so(row: Row) -> None:
     variant = row.variants[0]
@@ -225,6 +247,17 @@ def test_every_instruction_set(isa: str) -> None:
     started = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if "must name an instruction set" in started.stderr:
         pytest.skip(f"this processor has no {isa}")
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", "test_forward", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        __file__,
+        "-q",
+        "-x",
+        "-k",
+        "test_forward",
+        "-p",
+        "no:cacheprovider",
+    ]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout[-3000:]

@@ -1,12 +1,14 @@
-"""Tags of the Airflow task on every MLflow run (entry point group ``mlflow.run_context_provider``)."""
+"""Tags of the Airflow task on every MLflow run (entry point group ``mlflow.run_context_provider``).
+
+MLflow loads this while it is itself being imported, and asks for two methods rather than for its base class,
+so that nothing of MLflow is imported here.
+"""
 
 from __future__ import annotations
 
 import os
 
-from mlflow.tracking.context.abstract_context import RunContextProvider
-
-# Airflow sets these in the environment of a running task.
+# Airflow sets these in the environment of a running task; a detached job inherits them.
 _VARIABLES = {
     "airflow.dag_id": "AIRFLOW_CTX_DAG_ID",
     "airflow.run_id": "AIRFLOW_CTX_DAG_RUN_ID",
@@ -15,7 +17,7 @@ _VARIABLES = {
 }
 
 
-class AirflowRunContext(RunContextProvider):  # type: ignore[misc]  # MLflow gives no types for it
+class AirflowRunContext:
     """Names the DAG, its run, the task and the try."""
 
     def in_context(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from mxpipe.errors import ServingError
+from mxpipe.model import model_digest
 from mxpipe.serve import process
 from mxpipe.serve.process import ServerHandle
 from mxpipe.serve.state import ServerState, process_ticks
@@ -25,6 +27,13 @@ from mxpipe.serve.state import ServerState, process_ticks
 
 def post(url: str, body: Any) -> httpx.Response:
     return httpx.post(url, json=body, trust_env=False, timeout=30.0)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_second_start_finds_the_first_server(trained_models: Any, state_file: Path) -> None:
@@ -55,9 +64,10 @@ def test_a_replaced_folder_is_swapped_in_under_load(
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    wait_until(lambda: len(answers) >= 10)
     second = process.start(model=model_copy(trained_models.second), state_file=state_file)
-    time.sleep(0.2)
+    swapped = len(answers)
+    wait_until(lambda: len(answers) >= swapped + 10)
     stop.set()
     for thread in threads:
         thread.join()
@@ -74,6 +84,22 @@ def test_a_replaced_folder_is_swapped_in_under_load(
     for body in bodies:
         served = np.array(body["outputs"][0]["data"], np.float32).tolist()
         assert served == predictions[body["model_version"]]
+
+
+def test_a_server_that_polls_finds_a_new_version_by_itself(
+    trained_models: Any, state_file: Path, model_copy: Callable[[Path], Path]
+) -> None:
+    """While the folder is being replaced there is none: the old version keeps answering."""
+    folder = model_copy(trained_models.first)
+    first = process.start(model=folder, state_file=state_file, arguments=["--poll-seconds=0.1"])
+    shutil.rmtree(folder)
+    time.sleep(0.3)
+    assert process.find(state_file) == first
+    model_copy(trained_models.second)
+    wait_until(lambda: (found := process.find(state_file)) is not None and found.version != first.version)
+    current = process.find(state_file)
+    assert current is not None
+    assert (current.pid, current.digest) == (first.pid, model_digest(trained_models.second))
 
 
 def test_a_damaged_new_version_leaves_the_old_one_answering(
@@ -147,9 +173,7 @@ def test_sigterm_lets_a_request_end(trained_models: Any, tmp_path: Path) -> None
         answers: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: answers.append(post(f"{state.url}/invocations", body)))
         asking.start()
-        deadline = time.monotonic() + 30
-        while "in_flight 1" not in httpx.get(f"{state.url}/metrics", trust_env=False).text:
-            assert time.monotonic() < deadline
+        wait_until(lambda: "in_flight 1" in httpx.get(f"{state.url}/metrics", trust_env=False).text)
         server.terminate()
         asking.join()
         assert server.wait(timeout=30) == 0

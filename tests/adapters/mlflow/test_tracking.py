@@ -126,6 +126,14 @@ class TestRun:
         assert run.data.metrics["train_loss"] == pytest.approx(result.metrics["train_loss"])
         assert steps(client, callback.run_id)[-1] == result.steps
 
+    def test_a_run_names_the_airflow_task_that_made_it(
+        self, client: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "flight_delays")
+        monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "train")
+        tags = client.get_run(tracking.find_or_create_run(client, name, name)).data.tags
+        assert (tags["airflow.dag_id"], tags["airflow.task_id"]) == ("flight_delays", "train")
+
     def test_configuration_must_be_known(self) -> None:
         with pytest.raises(SpecificationError, match="password"):
             tracking.from_config({"password": "x"})

@@ -55,18 +55,16 @@ class Watcher:
 
         shown: dict[str, str] = {}
         begun: dict[str, float] = {}
-        query = (
-            "SELECT task_id, state FROM task_instance WHERE dag_id = 'flight_delays' AND run_id ="
-            " (SELECT run_id FROM dag_run WHERE dag_id = 'flight_delays' ORDER BY id DESC LIMIT 1)"
-        )
-        newest = self._newest_run()
+        query = "SELECT task_id, state FROM task_instance WHERE dag_id = 'flight_delays' AND run_id = ?"
+        before = self._newest_run()
         done = False
         while not done:
             done = self._stop.wait(0.2)  # once more after the end
-            if self._newest_run() == newest:
-                continue  # this run has not been made yet
+            run_id = self._newest_run()
+            if run_id == before:
+                continue  # this month's run has not been made yet
             with contextlib.suppress(sqlite3.OperationalError), self._connect() as connection:
-                for task_id, state in connection.execute(query).fetchall():
+                for task_id, state in connection.execute(query, (run_id,)).fetchall():
                     if state in (None, "scheduled", shown.get(task_id)):
                         continue
                     begun.setdefault(task_id, time.monotonic())
@@ -75,12 +73,11 @@ class Watcher:
                         seconds = time.monotonic() - begun[task_id]
                         print(f"  {task_id:<18}{state:<16}{seconds:7.1f} s", file=self._out, flush=True)
 
-    def _newest_run(self) -> int:
+    def _newest_run(self) -> str | None:
+        query = "SELECT run_id FROM dag_run WHERE dag_id = 'flight_delays' ORDER BY id DESC LIMIT 1"
         with self._connect() as connection:
-            found = connection.execute(
-                "SELECT max(id) FROM dag_run WHERE dag_id = 'flight_delays'"
-            ).fetchone()
-        return found[0] or 0
+            found = connection.execute(query).fetchone()
+        return found[0] if found else None
 
     @contextlib.contextmanager
     def _connect(self) -> Iterator[Any]:

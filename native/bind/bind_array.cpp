@@ -342,6 +342,8 @@ void bind_array(py::module_& module) {
   type.def_property_readonly("ndim", [](const Array& self) { return self.shape().rank(); });
   type.def_property_readonly("size", [](const Array& self) { return self.type().size(); });
   type.def_property_readonly("nbytes", [](const Array& self) { return self.type().bytes(); });
+  type.def_property_readonly("address", [](const Array& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
+                             "Where the elements begin in memory: equal for arrays that share them.");
   type.def_property_readonly("itemsize", [](const Array& self) { return size_of(self.dtype()); });
   type.def_property_readonly("is_traced", &Array::is_traced);
   type.def_property_readonly("T", [](const ArrayPtr& self) {

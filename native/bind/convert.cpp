@@ -123,6 +123,8 @@ Attributes to_attributes(const OpSchema& op, const py::dict& given) {
 
 ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
   if (py::isinstance<Array>(object) && !copy) return object.cast<ArrayPtr>();
+  // A symbol answers every index, so NumPy would read it for ever.
+  require(!py::hasattr(object, "__mxpipe_symbol__"), "array", "a symbol has no values; got ", type_name(object), ".");
   py::object array = numpy().attr("asarray")(object);
   DType wanted = DType::float32;
   const bool given = !dtype.is_none();

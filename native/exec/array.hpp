@@ -37,7 +37,7 @@ struct Leaf {
   bool fresh = false;  // backward has filled it since the flag was cleared
 };
 
-class Array {
+class Array : public std::enable_shared_from_this<Array> {
  public:
   static ArrayPtr empty(const TensorType& type);
   static ArrayPtr view(const Array& of, const TensorType& type);  // same bytes, another shape

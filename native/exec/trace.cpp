@@ -29,7 +29,7 @@ ArrayPtr Trace::add_argument(const TensorType& type, std::string name) {
   return wrap(value);
 }
 
-std::size_t Trace::capture(const Array& array) {
+std::size_t Trace::capture(Array& array) {
   const Identity identity{array.data(), array.dtype(), array.shape().to_vector()};
   const auto [found, fresh] = known_.try_emplace(identity, captures_.size());
   if (!fresh) return found->second;
@@ -38,11 +38,11 @@ std::size_t Trace::capture(const Array& array) {
   capture_values_.push_back(graph_.add_input(array.type(), text("capture", index)));
   capture_assigned_.push_back(false);
   inputs_.push_back({TracedGraph::Source::capture, index});
-  captures_.push_back(std::make_shared<Array>(array));
+  captures_.push_back(array.shared_from_this());
   return index;
 }
 
-Value Trace::value_of(const Array& array) {
+Value Trace::value_of(Array& array) {
   if (!array.is_traced()) return capture_values_[capture(array)];
   if (array.trace().get() != this) {
     fail(ErrorKind::graph, "trace", "a traced array must be used within the function that is being traced.");

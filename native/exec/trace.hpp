@@ -43,14 +43,14 @@ class Trace : public std::enable_shared_from_this<Trace> {
   TracedGraph finish(std::span<const ArrayPtr> outputs);
 
   // Captures a concrete array when first met; an assigned one reads as its new value.
-  Value value_of(const Array& array);
+  Value value_of(Array& array);
   ArrayPtr wrap(Value value) { return Array::traced(shared_from_this(), value, graph_.type(value)); }
   Graph& graph() { return graph_; }
 
  private:
   using Identity = std::tuple<const std::byte*, DType, std::vector<std::int64_t>>;
 
-  std::size_t capture(const Array& array);
+  std::size_t capture(Array& array);
   Value key();
 
   Graph graph_;

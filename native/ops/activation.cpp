@@ -104,7 +104,8 @@ array([0., 2.])
 )",
     .rule = Rule::number,
     .opcode = Opcode::relu,
-    .derivative = [](const Unary& t) { return t.g.call("multiply_if_positive", {t.x}); },
+    // By the output, so that the input need not be kept and relu can be a layer's post-op.
+    .derivative = [](const Unary& t) { return t.g.call("multiply_if_positive", {t.y}); },
 }));
 
 MXPIPE_OP(formula({

@@ -117,7 +117,9 @@ class LocalLauncher:
         callbacks: Mapping[str, Mapping[str, Any]],
     ) -> None:
         token = uuid.uuid4().hex
-        worker = [sys.executable, "-m", "mxpipe.jobs.worker", str(run.path), "--lease", str(lease.descriptor)]
+        # -P: what happens to lie in the working directory is not imported.
+        worker = [sys.executable, "-P", "-m", "mxpipe.jobs.worker", str(run.path)]
+        worker += ["--lease", str(lease.descriptor)]
         worker += [text for builder in builders for text in ("--builder", builder)]
         given = {TOKEN_VARIABLE: token, CALLBACKS_VARIABLE: json.dumps(callbacks), "PYTHONUNBUFFERED": "1"}
         started = subprocess.run(

@@ -9,6 +9,7 @@ Only what stands in the arguments is ever imported by name, never what stands in
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib.metadata
 import json
 import logging
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lease", type=int, help="descriptor of the lease that the launcher took")
     parser.add_argument("--builder", action="append", default=[], help="package.module:function to allow")
     options = parser.parse_args(arguments)
+    faulthandler.enable()  # a crash in native code says where in the log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     run = RunDirectory(options.run_directory)
     with _take_lease(run, options.lease) as lease:

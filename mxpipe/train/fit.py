@@ -83,6 +83,7 @@ def fit_in(
     status = run.read_status()
     if status.state is JobState.SUCCEEDED:
         return FitResult(run.model_path, status.metrics, status.step, status)
+    run.cancel_path.unlink(missing_ok=True)
     with recording_failure(run), StopRequest() as stop:
         return _train(run, spec, key, status.attempt + 1, callbacks, builders, stop)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 import mxpipe as mx
 from mxpipe.data import Batch, FeatureSpec, Loader, Preprocessor, Snapshot
-from mxpipe.errors import MxpipeError, SpecificationError
+from mxpipe.errors import DataError, MxpipeError, SpecificationError
 from mxpipe.model import save_model
 from mxpipe.model.format import Activation
 from mxpipe.train.imports import import_callable
@@ -140,11 +140,24 @@ class Session:
         tensors = {_PARAMETER + name: values for name, values in self.parameters().items()}
         arrays, description = self._trainer.get_states()
         tensors |= {_OPTIMIZER + name: array.asnumpy() for name, array in arrays.items()}
-        state = {"trainer": description, "random": mx.random.get_state(), "loader": self._loader.state()}
-        return tensors, state
+        return tensors, {
+            "snapshot": self.snapshot.digest,
+            "trainer": description,
+            "random": mx.random.get_state(),
+            "loader": self._loader.state(),
+        }
 
     def restore(self, tensors: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """Go to the state that another session captured."""
+        """Go to the state that another session captured.
+
+        Raises:
+            DataError: The snapshot is not the one that the state belongs to.
+        """
+        if state["snapshot"] != self.snapshot.digest:
+            raise DataError(
+                f"[training] {self.snapshot.uri} must hold the snapshot of the checkpoint, digest"
+                f" {state['snapshot'][:12]}; got {self.snapshot.digest[:12]}."
+            )
         self.load_parameters(_with_prefix(tensors, _PARAMETER))
         self._trainer.set_states(_with_prefix(tensors, _OPTIMIZER), state["trainer"])
         self._loader.restore(state["loader"])

@@ -7,11 +7,14 @@ import threading
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class StopRequest:
-    """While active, SIGTERM asks the training to stop after the step it is in, instead of ending the process.
+    """While active, SIGTERM and Ctrl-C ask the training to stop after the step it is in, with a checkpoint.
 
-    Signals can be handled in the main thread only; elsewhere `request` is the one way to ask.
+    A second Ctrl-C does what it did before. Signals can be handled in the main thread only; elsewhere `request`
+    is the one way to ask.
 
     Example:
         >>> with StopRequest() as stop:
@@ -22,8 +25,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._former: Any = None
-        self._installed = False
+        self._former: dict[signal.Signals, Any] = {}
 
     @property
     def is_requested(self) -> bool:
@@ -35,14 +37,15 @@ class StopRequest:
         self._event.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._former[signal.SIGINT])
         self._event.set()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGTERM, self._handle)
-            self._installed = True
+            self._former = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGTERM, self._former)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)

@@ -50,7 +50,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> TrainSpec:
             "epochs": 6,
             "seed": 11,
             "checkpoint": {"every_steps": 40, "every_seconds": None},
-            "threads": 1,
+            "threads": 2,
         }
     )
 

@@ -25,7 +25,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def delays(rows: int, seed: int) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def delays() -> Callable[[int, int], dict[str, Any]]:
+    """Makes columns of flights from a number of rows and a seed."""
+    return make_delays
+
+
+def make_delays(rows: int, seed: int) -> dict[str, Any]:
     """Flights whose delay depends on carrier, distance and hour, with nulls in both kinds of columns."""
     random = np.random.default_rng(seed)
     carriers = np.array(["UA", "DL", "AA", "B6", "EV", "WN", "9E"])
@@ -50,7 +56,7 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("snapshots")
     uris = str(folder / "train"), str(folder / "validation")
     for uri, rows, seed in zip(uris, (ROWS, 800), (1, 2), strict=True):
-        write_snapshot(uri, delays(rows, seed))
+        write_snapshot(uri, make_delays(rows, seed))
     return uris
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import mxpipe as mx
-from mxpipe.errors import SchemaError, SnapshotCorruptError, SpecificationError, StorageError
+from mxpipe.data import write_snapshot
+from mxpipe.errors import DataError, SchemaError, SnapshotCorruptError, SpecificationError, StorageError
 from mxpipe.train import Callback, JobState, RunDirectory, TrainSpec, fit, read_events, read_history
 
 MakeSpec = Callable[..., TrainSpec]
@@ -119,21 +121,24 @@ def test_a_damaged_newest_checkpoint_changes_nothing_in_the_result(
 
 
 class StopAt(Callback):
-    """Sends SIGTERM to its own process after a line of progress."""
+    """Sends a signal to its own process after a line of progress."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
 
     def on_step(self, context: Any, step: int, metrics: Any) -> None:
         if step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
 
 
-def test_sigterm_writes_a_checkpoint_and_says_interrupted(
-    undisturbed: Path, make_spec: MakeSpec, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_and_says_interrupted(
+    undisturbed: Path, make_spec: MakeSpec, tmp_path: Path, number: signal.Signals
 ) -> None:
     spec = make_spec(checkpoint={"every_steps": None, "every_seconds": None})
-    result = fit(spec, tmp_path / "run", callbacks=[StopAt(11)])
+    before = signal.getsignal(number)
+    result = fit(spec, tmp_path / "run", callbacks=[StopAt(11, number)])
+    assert signal.getsignal(number) is before
     assert (result.status.state, result.steps) == (JobState.INTERRUPTED, 11)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000011"]
     result = fit(spec, tmp_path / "run")
@@ -256,8 +261,6 @@ def test_a_name_that_does_not_exist_fails_with_the_choice(
 def test_a_missing_column_and_a_flipped_byte_name_the_field_and_the_file(
     make_spec: MakeSpec, snapshots: tuple[str, str], tmp_path: Path
 ) -> None:
-    import shutil
-
     features = {"numeric": ["altitude"], "label": "late"}
     with pytest.raises(SchemaError, match="altitude"):
         fit(make_spec(data={"features": features}), tmp_path / "missing")
@@ -268,6 +271,19 @@ def test_a_missing_column_and_a_flipped_byte_name_the_field_and_the_file(
     shard.write_bytes(data)
     with pytest.raises(SnapshotCorruptError, match=shard.name):
         fit(make_spec(data={"train": str(tmp_path / "train")}), tmp_path / "corrupt")
+
+
+def test_a_checkpoint_is_not_taken_up_on_other_data(
+    make_spec: MakeSpec, delays: Callable[[int, int], dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = make_spec(data={"train": str(tmp_path / "train")})
+    write_snapshot(tmp_path / "train", delays(1000, 1))
+    result = fit(spec, tmp_path / "run", callbacks=[StopAt(2, signal.SIGTERM)])
+    assert result.status.state is JobState.INTERRUPTED
+    shutil.rmtree(tmp_path / "train")
+    write_snapshot(tmp_path / "train", delays(1000, 2))
+    with pytest.raises(DataError, match="must hold the snapshot of the checkpoint"):
+        fit(spec, tmp_path / "run")
 
 
 def test_an_allowed_builder_is_imported(make_spec: MakeSpec, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopRequest:
     """While active, SIGTERM and Ctrl-C ask the training to stop after the step it is in, with a checkpoint.
 
-    A second Ctrl-C does what it did before. Signals can be handled in the main thread only; elsewhere `request`
-    is the one way to ask.
+    A second Ctrl-C does what it did before. Only the main thread can handle signals; elsewhere `request` is
+    the one way to ask.
 
     Example:
         >>> with StopRequest() as stop:

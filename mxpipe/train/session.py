@@ -100,7 +100,7 @@ class Session:
 
     def train_step(self, batch: Batch) -> float:
         """Train on one batch; returns the mean loss of its rows."""
-        loss = self._step(*_arrays(batch))
+        loss = self._step(*batch)
         return float(np.mean(loss.asnumpy(), dtype=np.float64))
 
     def validate(self) -> dict[str, float]:
@@ -111,12 +111,11 @@ class Session:
         total = 0.0
         rows = 0
         for batch in self._validation:
-            numeric, categorical, label = _arrays(batch)
-            output = self.net(numeric, categorical)
-            total += float(np.sum(self._loss(output, label).asnumpy(), dtype=np.float64))
+            output = self.net(batch.numeric, batch.categorical)
+            total += float(np.sum(self._loss(output, batch.label).asnumpy(), dtype=np.float64))
             rows += len(batch.label)
             for metric in metrics:
-                metric.update([label], [self._activated(output)])
+                metric.update([batch.label], [self._activated(output)])
         values = {
             name: float(metric.get()[1]) for name, metric in zip(self._spec.metrics, metrics, strict=True)
         }
@@ -258,10 +257,6 @@ def _activation_of(loss: Any) -> Activation:
     if name.startswith("SigmoidB") or name == "LogisticLoss":
         return "sigmoid"
     return "softmax" if name.startswith("Softmax") else "identity"
-
-
-def _arrays(batch: Batch) -> list[Any]:
-    return [values if isinstance(values, mx.np.ndarray) else mx.np.array(values) for values in batch]
 
 
 def _with_prefix(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -43,8 +43,8 @@ DERIVED: dict[str, str] = {
     "precip_log": "ln(1 + 100 * precip)",
     "precip_6h_log": "ln(1 + 100 * precip_6h)",
     "visib_log": "ln(1 + visib)",
-    "region_precip_log": "ln(1 + 100 * region_precip)",
-    "region_gust_now": "coalesce(region_gust, 0)",
+    "region_precip_6h_log": "ln(1 + 100 * region_precip_6h)",
+    "region_gust_filled": "coalesce(region_gust, 0)",
     "departures_before": _BEFORE,
     "carrier_origin": "concat(carrier, '-', origin)",
     "carrier_dest": "concat(carrier, '-', dest)",
@@ -80,9 +80,9 @@ NUMERIC = [
     "wind_6h",
     "pressure_3h",
     "temp_6h",
-    "region_visib",
-    "region_precip_log",
-    "region_gust_now",
+    "region_visib_6h",
+    "region_precip_6h_log",
+    "region_gust_filled",
     "departures_hour",
     "departures_carrier_hour",
     "departures_day",
@@ -121,8 +121,11 @@ EXPECTATIONS: dict[str, Any] = {
         **{name: _COUNT for name in NUMERIC if name.startswith("departures_")},
         **dict.fromkeys(("dewp", "wind_east", "wind_north", "temp_6h", "wind_6h"), _WEATHER),
         **{name: {**_WEATHER, "minimum": 0.0} for name in ("precip_log", "precip_6h_log", "visib_log")},
-        **{name: {**_WEATHER, "minimum": 0.0} for name in ("gust", "region_precip_log", "region_gust_now")},
-        **{name: {**_WEATHER, "minimum": 0.0, "maximum": 10.0} for name in ("visib_6h", "region_visib")},
+        **{
+            name: {**_WEATHER, "minimum": 0.0}
+            for name in ("gust", "region_precip_6h_log", "region_gust_filled")
+        },
+        **{name: {**_WEATHER, "minimum": 0.0, "maximum": 10.0} for name in ("visib_6h", "region_visib_6h")},
         "temp": {**_WEATHER, "minimum": -40.0, "maximum": 130.0},
         "humid": {**_WEATHER, "minimum": 0.0, "maximum": 100.0},
         "wind_speed": {**_WEATHER, "minimum": 0.0, "maximum": 100.0},
@@ -168,7 +171,7 @@ def training(train_uri: str) -> dict[str, Any]:
         "model": {
             "builder": "wide_and_deep",
             "arguments": {
-                "embedding_dims": 4,
+                "embedding_dims": 8,
                 "hidden_units": [32],
                 "norm": "layer",
                 "activation": "relu",

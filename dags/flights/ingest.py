@@ -90,7 +90,8 @@ WEATHER = """
 """
 
 REGION = """
-    SELECT time_hour, min(visib) AS region_visib, max(precip) AS region_precip, max(wind_gust) AS region_gust
+    SELECT time_hour, min(visib_6h) AS region_visib_6h, max(precip_6h) AS region_precip_6h,
+           max(wind_gust) AS region_gust
       FROM station_weather
      GROUP BY time_hour
 """
@@ -99,7 +100,7 @@ JOINED = """
     SELECT timetable.*,
            temp, dewp, humid, wind_dir, wind_speed, wind_gust, precip, pressure, visib,
            precip_3h, precip_6h, visib_6h, wind_6h, gust_6h, pressure_3h, temp_6h,
-           region_visib, region_precip, region_gust,
+           region_visib_6h, region_precip_6h, region_gust,
            planes.year AS plane_year, timetable.year - planes.year AS plane_age, planes.type AS plane_type,
            manufacturer, model, engines, seats, engine,
            there.lat AS dest_lat, there.lon AS dest_lon, there.alt AS dest_alt, there.tz AS dest_tz

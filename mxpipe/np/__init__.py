@@ -1,8 +1,8 @@
 """Arrays and functions with NumPy's names and semantics.
 
-Where they differ from NumPy: the default dtype of floats is float32, and true division of integers gives it too;
-an int64 array with a float32 one gives float32; an index out of range always raises; reshaping shares memory and
-slicing copies. A Python number beside an array is weak: it does not widen the array's dtype.
+Where they differ from NumPy: the default dtype of floats is float32, and true division of integers gives
+it too; an int64 array with a float32 one gives float32; an index out of range always raises; reshaping shares
+memory and slicing copies. A Python number beside an array is weak: it does not widen the array's dtype.
 
 All functions take arrays, NumPy arrays, Python numbers and, as expressions, symbols (`mx.sym`).
 """

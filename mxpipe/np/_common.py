@@ -70,7 +70,7 @@ def find_symbol(arguments: Iterable[Any]) -> Any:
     return None
 
 
-# ------------------------------------------------------------------------------------------------- arguments
+# ------------------------------------------------------------------------------------------------ arguments
 
 
 def as_array(x: ArrayLike) -> Array:
@@ -122,7 +122,7 @@ def as_shape(shape: ShapeLike) -> tuple[int, ...]:
     return (int(shape),) if hasattr(shape, "__index__") else tuple(shape)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------------ axes
+# ----------------------------------------------------------------------------------------------------- axes
 
 _ALL_AXES = [tuple(range(ndim)) for ndim in range(9)]
 
@@ -154,7 +154,7 @@ def normalize_axes(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-# --------------------------------------------------------------------------------------- ops used everywhere
+# -------------------------------------------------------------------------------------- ops used everywhere
 
 
 def reshape(x: Array, shape: Sequence[int]) -> Array:

@@ -25,7 +25,7 @@ from ._common import (
 from ._common import reshape as reshape_array
 from ._creation import full
 
-# ------------------------------------------------------------------------------------------------------ shape
+# ---------------------------------------------------------------------------------------------------- shape
 
 
 @public
@@ -196,7 +196,7 @@ def broadcast_arrays(*arrays: ArrayLike) -> list[Array]:
     return [x if x.shape == shape else broadcast_to(x, shape) for x in converted]
 
 
-# ------------------------------------------------------------------------------------------------------- axes
+# ----------------------------------------------------------------------------------------------------- axes
 
 
 @public
@@ -342,7 +342,7 @@ def roll(a: ArrayLike, shift: int, axis: int | None = None) -> Array:
     return concatenate([slice_axis(a, axis, cut, TO_THE_END), slice_axis(a, axis, 0, cut)], axis)
 
 
-# ------------------------------------------------------------------------------------------------ join, split
+# ---------------------------------------------------------------------------------------------- join, split
 
 
 @public
@@ -504,7 +504,7 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: 
     return [slice_axis(ary, axis, begin, end) for begin, end in pairwise(cuts)]
 
 
-# ----------------------------------------------------------------------------------------------------- repeat
+# --------------------------------------------------------------------------------------------------- repeat
 
 
 @public

@@ -12,6 +12,15 @@ void require_bound(std::string_view name, double bound, DType dtype) {
   require(fits, "clip", name, " must be a whole number for integers; got ", bound, ".");
 }
 
+// `from` fits into `shape` from the back, but for axes of size 1.
+void require_stretches(const Shape& from, const Shape& shape) {
+  const int added = shape.rank() - from.rank();
+  bool fits = added >= 0;
+  for (int axis = 0; fits && axis < from.rank(); ++axis)
+    fits = from[axis] == 1 || from[axis] == shape[axis + added];
+  require(fits, "broadcast_to", "x must broadcast to ", shape, "; got shape ", from, ".");
+}
+
 Register lower_clip(const ElementwiseCall& call) {
   const DType dtype = call.output.dtype;
   Register x = call.program.input(0);
@@ -85,9 +94,7 @@ array([[1., 2.],
     .attributes = {attribute("shape", AttributeType::integers, "shape of the result")},
     .infer = [](Types inputs, const Attributes& attributes) -> std::vector<TensorType> {
       const Shape shape = shape_attribute("broadcast_to", attributes);
-      const Shape& from = inputs[0].shape;
-      require(from.rank() <= shape.rank() && broadcast(from, shape, "broadcast_to") == shape, "broadcast_to",
-              "x must broadcast to ", shape, "; got shape ", from, ".");
+      require_stretches(inputs[0].shape, shape);
       return {{inputs[0].dtype, shape}};
     },
     .gradient = [](const GradientCall& call) -> std::vector<Gradient> {

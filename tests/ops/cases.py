@@ -1,7 +1,7 @@
 """One row an op: inputs, reference, tolerances. The rows drive every test of this folder.
 
-A row's variants say what the op is called with. Inputs are drawn by specifications (`real`, `ids`, ...): those
-of `real` take the dtype under test, the others have their own.
+A row's variants say what the op is called with. Inputs are drawn by specifications (`real`, `ids`, ...):
+those of `real` take the dtype under test, the others have their own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOLERANCES = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------ inputs
+# --------------------------------------------------------------------------------------------------- inputs
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def statistics(*shape: int, low: float = 0.5, high: float = 1.5) -> Spec:
 KEY = fixed([2**63 + 12345, 2**32 + 7], "uint64")
 
 
-# -------------------------------------------------------------------------------------------------------- rows
+# ----------------------------------------------------------------------------------------------------- rows
 
 
 @dataclass(frozen=True)
@@ -802,7 +802,7 @@ ROWS: list[Row] = [
 BY_OP = {row.op: row for row in ROWS}
 
 
-# ---------------------------------------------------------------------------------------------------- drawing
+# -------------------------------------------------------------------------------------------------- drawing
 
 
 def draw(variant: Variant, dtype: str, seed: int = 0) -> list[Values]:

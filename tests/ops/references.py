@@ -1,4 +1,4 @@
-"""What ops must compute, written in NumPy and SciPy as plainly as possible; all in float64 but the random ones."""
+"""What ops must compute, written in NumPy and SciPy as plainly as possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy import special
 Values = NDArray[np.generic]
 
 
-# ------------------------------------------------------------------------------------------------ elementwise
+# ---------------------------------------------------------------------------------------------- elementwise
 
 
 def gelu(x: Values, approximate: bool = False) -> Values:
@@ -32,7 +32,7 @@ def cast(x: Values, dtype: str) -> Values:
     return x if dtype == "bfloat16" else x.astype(dtype)
 
 
-# --------------------------------------------------------------------------------------------- shape and index
+# ------------------------------------------------------------------------------------------ shape and index
 
 
 def region(begin: list[int], end: list[int], step: list[int]) -> tuple[slice, ...]:
@@ -108,7 +108,7 @@ def row_sparse_to_dense(ids: Values, values: Values, rows: int) -> Values:
     return result
 
 
-# ------------------------------------------------------------------------------------------ matrices, networks
+# --------------------------------------------------------------------------------------- matrices, networks
 
 
 def matmul(a: Values, b: Values, transpose_a: bool = False, transpose_b: bool = False) -> Values:
@@ -176,7 +176,7 @@ def batch_norm_backward(
     return s * rstd * inner, (g * normal).sum(others), g.sum(others)
 
 
-# ------------------------------------------------------------------------------------------------------ random
+# --------------------------------------------------------------------------------------------------- random
 
 
 def philox(key: Values, offset: int, count: int) -> Values:

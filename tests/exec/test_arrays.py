@@ -8,7 +8,20 @@ from mxpipe.errors import OperatorError
 
 
 def test_values_round_trip_for_every_dtype() -> None:
-    for dtype in ["float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]:
+    for dtype in [
+        "float32",
+        "float64",
+        "float16",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    ]:
         values = np.arange(6).reshape(2, 3).astype(dtype)
         made = array(values)
         assert made.dtype == np.dtype(dtype)
@@ -23,8 +36,19 @@ def test_bfloat16_keeps_eight_bits_of_mantissa() -> None:
 
 @pytest.mark.parametrize(
     "index",
-    [0, -1, slice(1, 3), slice(None, None, 2), slice(None, None, -1), (0, 1), (slice(None), 2), (Ellipsis, -1), (None, 0),
-     (slice(0, 2), slice(1, None)), slice(3, 1)],
+    [
+        0,
+        -1,
+        slice(1, 3),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        (0, 1),
+        (slice(None), 2),
+        (Ellipsis, -1),
+        (None, 0),
+        (slice(0, 2), slice(1, None)),
+        slice(3, 1),
+    ],
 )
 def test_basic_indexing_equals_numpy(index) -> None:
     values = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -77,7 +101,9 @@ def test_non_contiguous_and_read_only_inputs_are_copied() -> None:
 
 
 def test_shape_errors_state_both_facts() -> None:
-    with pytest.raises(OperatorError, match=r"\[add\] shapes must match or broadcast; got shape \(2, 3\) and \(4, 5\)"):
+    with pytest.raises(
+        OperatorError, match=r"\[add\] shapes must match or broadcast; got shape \(2, 3\) and \(4, 5\)"
+    ):
         array(np.ones((2, 3), np.float32)) + array(np.ones((4, 5), np.float32))
     with pytest.raises(OperatorError, match=r"\[getitem\] index must lie in \[-2, 2\) on axis 0; got 5"):
         array(np.ones((2, 3), np.float32))[5]

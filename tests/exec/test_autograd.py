@@ -133,7 +133,9 @@ def test_random_ops_draw_the_same_numbers_in_every_door() -> None:
 
 def test_a_compiled_function_runs_in_many_threads_at_once() -> None:
     weight = matrix(64, 64)
-    compiled = core.trace(lambda x: core.invoke("matmul", [core.invoke("tanh", [x], {}), weight], {}), [matrix(8, 64)])
+    compiled = core.trace(
+        lambda x: core.invoke("matmul", [core.invoke("tanh", [x], {}), weight], {}), [matrix(8, 64)]
+    )
     inputs = [matrix(8, 64, seed=seed) for seed in range(8)]
     expected = [compiled(x)[0].asnumpy() for x in inputs]
     failures: list[int] = []
@@ -164,7 +166,19 @@ def test_a_traced_array_has_no_value() -> None:
 def test_graphs_survive_json() -> None:
     weight = matrix(4, 5)
     x = matrix(3, 5)
-    compiled = core.trace(lambda value: core.invoke("clip", [core.invoke("fully_connected", [value, weight], {}), ], {"a_min": 0.0}) * 2.0, [x])
+    compiled = core.trace(
+        lambda value: (
+            core.invoke(
+                "clip",
+                [
+                    core.invoke("fully_connected", [value, weight], {}),
+                ],
+                {"a_min": 0.0},
+            )
+            * 2.0
+        ),
+        [x],
+    )
     graph = core.Graph.from_json(compiled.graph.rename_inputs(["x", "weight"]).to_json())
     assert [name for name, _, _ in graph.inputs] == ["x", "weight"]
     np.testing.assert_array_equal(graph.compile()(x, weight)[0].asnumpy(), compiled(x)[0].asnumpy())

@@ -57,7 +57,7 @@ def test_compiled_equals_eager_to_the_last_bit(seed: int) -> None:
     inputs = inputs_of(seed)
     expected = run_program(program, inputs)
     compiled = trace(lambda *values: run_program(program, values), list(inputs))
-    assert [name for name, _ in compiled.graph.passes()][0] == "traced"
+    assert next(name for name, _ in compiled.graph.passes()) == "traced"
     for _ in range(2):  # the second run meets an arena that the first has filled
         got = compiled(*inputs)
         assert all(same_bytes(a, b) for a, b in zip(got, expected, strict=True))

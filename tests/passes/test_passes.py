@@ -46,8 +46,10 @@ def test_fuse_does_not_make_a_step_wait_for_itself() -> None:
 
 def test_relu_becomes_a_post_op_of_its_layer() -> None:
     weight, bias = matrix(5, 4), matrix(5)
-    text = stages(lambda x: invoke("relu", [invoke("fully_connected", [x, weight, bias], {})], {}), matrix(3, 4))["fuse"]
-    assert 'activation=relu' in text
+    text = stages(
+        lambda x: invoke("relu", [invoke("fully_connected", [x, weight, bias], {})], {}), matrix(3, 4)
+    )["fuse"]
+    assert "activation=relu" in text
     assert "elementwise(" not in text
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ours, PyTorch eager and the machine's limits from one run. `make bench` runs them."""

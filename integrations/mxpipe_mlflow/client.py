@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxpipe.errors import MxpipeError, SpecificationError, TrackingError, require
+from mxpipe.errors import MxpipeError, SpecificationError, StorageError, TrackingError, require
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,15 +65,27 @@ def quoted(value: str) -> str:
     raise SpecificationError(f"[mlflow] a name or key must not hold both kinds of quotes; got {value!r}.")
 
 
+def private_folder(name: str) -> Path:
+    """A folder of this user for temporary files that outlive a process.
+
+    Raises:
+        StorageError: Someone else made a folder of this name.
+    """
+    folder = Path(tempfile.gettempdir(), f"mxpipe-{os.getuid()}", name)
+    for part in (folder.parent, folder):
+        part.mkdir(mode=0o700, exist_ok=True)
+        if part.stat().st_uid != os.getuid():
+            raise StorageError(f"[{part}] the folder must belong to this user; it does not.")
+    return folder
+
+
 @contextmanager
 def locked(*identity: str) -> Iterator[None]:
     """Let one process of this user on this machine at a time work on something in a registry.
 
     MLflow itself has no compare-and-set; between machines the read after the write is what finds a conflict.
     """
-    folder = Path(tempfile.gettempdir(), f"mxpipe-locks-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
     name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
-    with open(folder / name, "w") as lock:
+    with open(private_folder("locks") / name, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -54,11 +54,13 @@ def log_folder_once(
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
+    from mxpipe.model import load_model
     from mxpipe_mlflow.flavor import save_model
 
     known = _of_run(client, run_id, f"tags.`{KEY_TAG}` = {quoted(key)}")
     if known:
         return known[0]
+    model = load_model(folder)  # before anything is made on the server
     experiment_id = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(
         experiment_id, name="model", source_run_id=run_id, tags={KEY_TAG: key}
@@ -71,7 +73,7 @@ def log_folder_once(
     )
     with tempfile.TemporaryDirectory() as aside:
         local = Path(aside, "model")
-        save_model(folder, local, mlflow_model=description, input_example=input_example)
+        save_model(model, local, mlflow_model=description, input_example=input_example)
         client.log_model_artifacts(logged.model_id, str(local))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     # Only now can it be found: an attempt that was killed above leaves a pending one that nobody takes.

@@ -9,6 +9,7 @@ and raise :class:`~mxpipe.errors.TrackingError` when the server refuses or canno
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.errors import RegistryConflictError
-from mxpipe_mlflow.client import KEY_TAG, is_absent, locked, make_client, quoted, tracking_errors
+from mxpipe.model.storage import publish_folder
+from mxpipe_mlflow.client import (
+    KEY_TAG,
+    is_absent,
+    locked,
+    make_client,
+    private_folder,
+    quoted,
+    tracking_errors,
+)
 from mxpipe_mlflow.logged_models import find_logged_model, log_folder_once
 
 if TYPE_CHECKING:
@@ -242,10 +252,9 @@ def rollback(name: str, alias: str = "champion", *, tracking_uri: str | None = N
 def download(name: str, version: str, *, tracking_uri: str | None = None) -> Path:
     """A local folder with the mxpipe model (``model.json``, ``weights.safetensors``) of one version.
 
-    Files of a local artifact store are used in place; others are downloaded to a folder of this process.
+    Files of a local artifact store are used in place; others are downloaded once, for all processes of this user
+    on this machine: a version never changes.
     """
-    import mlflow
-
     from mxpipe_mlflow.flavor import model_folder
 
     client = make_client(tracking_uri)
@@ -253,10 +262,7 @@ def download(name: str, version: str, *, tracking_uri: str | None = None) -> Pat
         location = client.get_model_version(name, version).source
         if location.startswith("models:/"):  # registered by its logged model
             location = find_logged_model(client, location).artifact_location
-        folder = mlflow.artifacts.download_artifacts(
-            location, tracking_uri=client.tracking_uri, registry_uri=_identity(client)
-        )
-        return model_folder(folder)
+        return model_folder(_local_copy(client, location))
 
 
 def previous_alias(alias: str) -> str:
@@ -267,6 +273,22 @@ def previous_alias(alias: str) -> str:
         ('previous', 'previous_canary')
     """
     return "previous" if alias == "champion" else f"previous_{alias}"
+
+
+def _local_copy(client: MlflowClient, location: str) -> Path:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    if is_local_uri(location):
+        return Path(local_file_uri_to_path(location))
+    copy = private_folder("models") / hashlib.sha256(location.encode()).hexdigest()[:32]
+    with locked("download", location):
+        if not copy.exists():
+            with publish_folder(copy) as aside:
+                repository = get_artifact_repository(location, client.tracking_uri, _identity(client))
+                repository.download_artifacts("", dst_path=str(aside))
+    return copy
 
 
 def _move(client: MlflowClient, name: str, alias: str, version: str) -> None:

@@ -65,10 +65,11 @@ void parallel_chunks(std::int64_t size, std::int64_t grain, ChunkFunction functi
   FirstError error;
 #ifdef MXPIPE_STD_THREADS
   std::vector<std::thread> workers;
+  std::atomic<std::int64_t> next{0};
   for (int worker = 0; worker < threads; ++worker) {
-    workers.emplace_back([&, worker] {
+    workers.emplace_back([&] {
       try {
-        for (std::int64_t chunk = worker; chunk < chunks; chunk += threads) run(chunk);
+        for (std::int64_t chunk = next++; chunk < chunks; chunk = next++) run(chunk);
       } catch (...) {
         error.keep();
       }
@@ -76,7 +77,8 @@ void parallel_chunks(std::int64_t size, std::int64_t grain, ChunkFunction functi
   }
   for (std::thread& worker : workers) worker.join();
 #else
-#pragma omp parallel for schedule(static) num_threads(threads)
+  // dynamic: on a busy machine a delayed thread must not hold up the others
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
     try {
       run(chunk);

@@ -88,10 +88,14 @@ void StridedCopy::run_tiles(const T* source, T* destination) const {
       const T* from = source + offsets.source + down + across * source_[last];
       T* to = destination + offsets.destination + down * destination_[tiled_] + across * destination_[last];
       const std::int64_t height = std::min(kTile, rows - down), width = std::min(kTile, columns - across);
+      // Through a buffer: each line of memory is touched once, however its address falls on the cache's sets.
+      T tile[kTile * kTile];
+      for (std::int64_t j = 0; j < width; ++j) {
+        for (std::int64_t i = 0; i < height; ++i) tile[i * kTile + j] = from[i + j * source_[last]];
+      }
       for (std::int64_t i = 0; i < height; ++i) {
-        for (std::int64_t j = 0; j < width; ++j) {
-          to[i * destination_[tiled_] + j * destination_[last]] = from[i + j * source_[last]];
-        }
+        T* row = to + i * destination_[tiled_];
+        for (std::int64_t j = 0; j < width; ++j) row[j * destination_[last]] = tile[i * kTile + j];
       }
     }
   });

@@ -47,7 +47,7 @@ struct ReduceFunctions {
                   std::int64_t stride) = nullptr;
 };
 
-// Rows of softmax and layer norm, T being float or double. Rows are contiguous and of any length.
+// Rows of softmax, layer norm and matrix-vector products, T being float or double. Rows are contiguous and of any length.
 template <typename T>
 struct RowFunctions {
   void (*softmax)(const T* x, T* y, std::int64_t count, bool logarithm) = nullptr;
@@ -60,6 +60,7 @@ struct RowFunctions {
   // Adds to gamma_sum and beta_sum.
   void (*layer_norm_backward)(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum,
                               T* beta_sum, std::int64_t count) = nullptr;
+  T (*dot)(const T* a, const T* b, std::int64_t count) = nullptr;
 };
 
 struct IsaTable {

@@ -93,9 +93,9 @@ inline f32 log(f32 x) {
 inline f32 log1p(f32 x) {
   const f32 u = x + 1.0f;
   const f32 correction = ((u - 1.0f) - x) / u;
-  const f32 result = log(u) - correction;
-  const auto plain = (u == kInfinity) | (u == 0.0f) | (u != u);
-  return select(x == 0.0f, x, select(plain, log(u), result));
+  const f32 plain = log(u);
+  const auto special = (u == kInfinity) | (u == 0.0f) | (u != u);
+  return select(x == 0.0f, x, select(special, plain, plain - correction));
 }
 
 inline f32 tanh(f32 x) {
@@ -155,6 +155,7 @@ inline f32 sine(f32 x, int quarter, float (*exact)(float)) {
   result = select((quadrant & 2) != 0, -result, result);
   if (quarter == 0) result = select(x == 0.0f, x, result);
   const f32 size = absolute(x);
+  if (all(size <= 8192.0f)) [[likely]] return result;
   for (int lane = 0; lane < kLanes<float>; ++lane) {
     if (!(size[lane] <= 8192.0f)) result[lane] = exact(x[lane]);
   }

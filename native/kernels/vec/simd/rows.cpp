@@ -28,10 +28,7 @@ void store_some(T* to, int64_t count, Vec<T> v) {
 
 template <typename T>
 T sum_lanes(Vec<T> v) {
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) v[i] += v[i + half];
-  }
-  return v[0];
+  return across_lanes<T>(v, [](auto a, auto b) { return a + b; });
 }
 
 template <typename T>
@@ -41,11 +38,7 @@ T largest(const T* x, int64_t count) {
     const Vec<T> v = load_some(x + i, count - i, T(-kInfinity));
     best = select((v > best) | (v != v), v, best);
   }
-  T result = best[0];
-  for (int i = 1; i < kLanes<T>; ++i) {
-    if (best[i] > result || best[i] != best[i]) result = best[i];
-  }
-  return result;
+  return across_lanes<T>(best, [](auto a, auto b) { return select((a > b) | (a != a), a, b); });
 }
 
 // The sum of exp(x - shift); writes the terms when y is not null.
@@ -71,9 +64,9 @@ void softmax(const T* x, T* y, int64_t count, bool logarithm) {
   const T top = largest(x, count);
   const T shift = finite_shift(top);
   const T sum = sum_exponentials(x, logarithm ? nullptr : y, count, shift);
-  const Vec<T> log_sum = log(splat<Vec<T>>(sum));
+  const T log_sum = logarithm ? log(splat<Vec<T>>(sum))[0] : T(0);
   for (int64_t i = 0; i < count; i += kLanes<T>) {
-    const Vec<T> result = logarithm ? load_some(x + i, count - i, T(0)) - shift - log_sum[0]
+    const Vec<T> result = logarithm ? load_some(x + i, count - i, T(0)) - shift - log_sum
                                     : load_some<T>(y + i, count - i, T(0)) / sum;
     store_some(y + i, count - i, result);
   }
@@ -154,11 +147,28 @@ void layer_norm_backward(const T* g, const T* x, const T* gamma, T mean, T rstd,
   }
 }
 
+template <typename T>
+T dot(const T* a, const T* b, int64_t count) {
+  constexpr int64_t kUnroll = 4;
+  Vec<T> sums[kUnroll] = {};
+  int64_t i = 0;
+  for (; i + kUnroll * kLanes<T> <= count; i += kUnroll * kLanes<T>) {
+    for (int64_t j = 0; j < kUnroll; ++j) {
+      sums[j] = fma(load<Vec<T>>(a + i + j * kLanes<T>), load<Vec<T>>(b + i + j * kLanes<T>), sums[j]);
+    }
+  }
+  for (; i < count; i += kLanes<T>) {
+    sums[0] = fma(load_some(a + i, count - i, T(0)), load_some(b + i, count - i, T(0)), sums[0]);
+  }
+  return sum_lanes<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
 }  // namespace
 
 template <typename T>
 RowFunctions<T> make_row_functions() {
-  return {softmax<T>, softmax_backward<T>, log_sum_exp<T>, scaled_softmax<T>, layer_norm<T>, layer_norm_backward<T>};
+  return {softmax<T>,    softmax_backward<T>,    log_sum_exp<T>, scaled_softmax<T>,
+          layer_norm<T>, layer_norm_backward<T>, dot<T>};
 }
 
 template RowFunctions<float> make_row_functions<float>();

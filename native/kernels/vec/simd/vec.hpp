@@ -72,6 +72,32 @@ inline V select(auto mask, V yes, V no) {
   return mask ? yes : no;
 }
 
+// Whether every lane of a comparison holds.
+inline bool all(i32 mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(__m512i(mask), __m512i(mask)) == 0xffff;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8(__m256i(mask)) == -1;
+#elif defined(__SSE4_1__)
+  return _mm_movemask_epi8(__m128i(mask)) == 0xffff;
+#else
+  return vminvq_u32(uint32x4_t(mask)) != 0;
+#endif
+}
+
+// Combines all lanes as a balanced tree: halves, quarters, ...
+template <typename T, int lanes = kLanes<T>, typename Operation>
+inline T across_lanes(VecN<T, lanes> v, Operation operation) {
+  if constexpr (lanes == 1) {
+    return v[0];
+  } else {
+    VecN<T, lanes / 2> low, high;
+    __builtin_memcpy(&low, &v, sizeof(low));
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    return across_lanes<T, lanes / 2>(operation(low, high), operation);
+  }
+}
+
 #if defined(__AVX512F__)
 inline f32 sqrt(f32 x) { return f32(_mm512_sqrt_ps(__m512(x))); }
 inline f64 sqrt(f64 x) { return f64(_mm512_sqrt_pd(__m512d(x))); }

@@ -42,11 +42,8 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception:
-            symbol = find_symbol((*args, *kwargs.values()))
-            if symbol is None:
-                raise
-        result: R = symbol.__mxpipe_symbol__(call, args, kwargs)
-        return result
+            result: R = as_symbol(call, args, kwargs)
+            return result
 
     call.__module__ = public_module(function.__module__)
     return call
@@ -56,6 +53,14 @@ def public_module(module: str) -> str:
     """The package that shows what a private module defines."""
     package, _, name = module.rpartition(".")
     return package if name.startswith("_") else module
+
+
+def as_symbol(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """A call that failed, as a symbol; if no argument is one, the failure goes on."""
+    symbol = find_symbol((*args, *kwargs.values()))
+    if symbol is None:
+        raise
+    return symbol.__mxpipe_symbol__(function, args, kwargs)
 
 
 def find_symbol(arguments: Iterable[Any]) -> Any:
@@ -119,7 +124,7 @@ def is_floating(x: Array) -> bool:
 
 def as_shape(shape: ShapeLike) -> tuple[int, ...]:
     """A shape as a tuple; a number is the shape of one axis."""
-    return (int(shape),) if hasattr(shape, "__index__") else tuple(shape)  # type: ignore[arg-type]
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(shape)
 
 
 # ----------------------------------------------------------------------------------------------------- axes

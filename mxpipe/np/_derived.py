@@ -9,7 +9,7 @@ from typing import Any
 from mxpipe import _native
 from mxpipe._native import Array, invoke
 
-from ._common import ArrayLike, find_symbol
+from ._common import ArrayLike, as_symbol
 
 Unary = Callable[[ArrayLike], Array]
 Binary = Callable[[ArrayLike, ArrayLike], Array]
@@ -23,11 +23,9 @@ def unary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Unary:
 
     def function(x: ArrayLike, /) -> Array:
         try:
-            return invoke(op, (x,), _NO_ATTRIBUTES)
+            result: Array = invoke(op, (x,), _NO_ATTRIBUTES)
         except Exception:
-            if (symbol := find_symbol((x,))) is None:
-                raise
-        result: Array = symbol.__mxpipe_symbol__(function, (x,), {})
+            result = as_symbol(function, (x,), {})
         return result
 
     return named(function, op, name or op, module)
@@ -38,11 +36,9 @@ def binary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Binar
 
     def function(x1: ArrayLike, x2: ArrayLike, /) -> Array:
         try:
-            return invoke(op, (x1, x2), _NO_ATTRIBUTES)
+            result: Array = invoke(op, (x1, x2), _NO_ATTRIBUTES)
         except Exception:
-            if (symbol := find_symbol((x1, x2))) is None:
-                raise
-        result: Array = symbol.__mxpipe_symbol__(function, (x1, x2), {})
+            result = as_symbol(function, (x1, x2), {})
         return result
 
     return named(function, op, name or op, module)

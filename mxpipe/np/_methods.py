@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mxpipe._native import Array
+from mxpipe.errors import OperatorError
 
 from . import _elementwise, _indexing, _linear, _reduction, _shape
+
+
+def _flatten(self: Array) -> Array:
+    """A copy with all numbers along one axis."""
+    return _shape.ravel(self.copy())
+
+
+def _rows(self: Array) -> Iterator[Array]:
+    """The rows; without it Python would count indices up until one fails."""
+    return (self[i] for i in range(len(self)))
+
+
+def _array_namespace(self: Array, /, *, api_version: str | None = None) -> Any:
+    """The package with the functions of the array API standard."""
+    from mxpipe import np
+
+    return np
+
+
+def _operator(function: Any, reflected: bool = False) -> Any:
+    """The function as an operator that leaves symbols, and what is no array, to the other side."""
+
+    def call(self: Array, other: Any) -> Any:
+        if hasattr(type(other), "__mxpipe_symbol__") or not hasattr(other, "shape"):
+            return NotImplemented
+        return function(other, self) if reflected else function(self, other)
+
+    return call
+
+
+def _logic(sign: str, function: Any) -> Any:
+    """The function as an operator of two bool operands."""
+
+    def call(self: Array, other: Any) -> Any:
+        if hasattr(type(other), "__mxpipe_symbol__"):
+            return NotImplemented
+        for operand in (self, other):
+            kind = str(getattr(operand, "dtype", type(operand).__name__))
+            if kind != "bool":
+                raise OperatorError(f"[ndarray] both sides of {sign} must be bool; got {kind}.")
+        return function(self, other)
+
+    return call
+
+
+_AND = _logic("&", _elementwise.logical_and)
+_OR = _logic("|", _elementwise.logical_or)
+_XOR = _logic("^", _elementwise.logical_xor)
 
 _METHODS = {
     "all": _reduction.all,
@@ -16,6 +66,7 @@ _METHODS = {
     "clip": _elementwise.clip,
     "dot": _linear.dot,
     "expand_dims": _shape.expand_dims,
+    "flatten": _flatten,
     "max": _reduction.max,
     "mean": _reduction.mean,
     "min": _reduction.min,
@@ -31,76 +82,20 @@ _METHODS = {
     "take": _indexing.take,
     "tile": _shape.tile,
     "var": _reduction.var,
+    "__iter__": _rows,
+    "__matmul__": _operator(_linear.matmul),
+    "__rmatmul__": _operator(_linear.matmul, reflected=True),
+    "__and__": _AND,
+    "__rand__": _AND,
+    "__or__": _OR,
+    "__ror__": _OR,
+    "__xor__": _XOR,
+    "__rxor__": _XOR,
+    "__array_namespace__": _array_namespace,
 }
-
-
-def _flatten(self: Array) -> Array:
-    """A copy with all numbers along one axis."""
-    return _shape.ravel(self.copy())
-
-
-def _operator(function: Any, reflected: bool = False) -> Any:
-    """The function as an operator that leaves operands it does not know, and symbols, to the other side."""
-
-    def call(self: Array, other: Any) -> Any:
-        if hasattr(type(other), "__mxpipe_symbol__") or not hasattr(other, "shape"):
-            return NotImplemented
-        return function(other, self) if reflected else function(self, other)
-
-    return call
-
-
-def _and(self: Array, other: Any) -> Any:
-    """Logical "and" of two bool arrays."""
-    return _logic("&", _elementwise.logical_and, self, other)
-
-
-def _or(self: Array, other: Any) -> Any:
-    """Logical "or" of two bool arrays."""
-    return _logic("|", _elementwise.logical_or, self, other)
-
-
-def _xor(self: Array, other: Any) -> Any:
-    """True where two bool arrays differ."""
-    return _logic("^", _elementwise.logical_xor, self, other)
-
-
-def _logic(sign: str, function: Any, a: Array, b: Any) -> Any:
-    if hasattr(type(b), "__mxpipe_symbol__"):
-        return NotImplemented
-    for operand in (a, b):
-        if str(getattr(operand, "dtype", type(operand).__name__)) != "bool":
-            raise TypeError(
-                f"[ndarray] both sides of {sign} must be bool; got {getattr(b, 'dtype', type(b))}."
-            )
-    return function(a, b)
 
 
 def attach() -> None:
     """Give the native class its methods."""
     for name, function in _METHODS.items():
-        setattr(Array, name, _method(name, function))
-    Array.flatten = _flatten
-    Array.__matmul__ = _operator(_linear.matmul)
-    Array.__rmatmul__ = _operator(_linear.matmul, reflected=True)
-    Array.__and__ = Array.__rand__ = _and
-    Array.__or__ = Array.__ror__ = _or
-    Array.__xor__ = Array.__rxor__ = _xor
-    Array.__array_namespace__ = _array_namespace
-    # An array is iterated by rows; without this Python would count indices up until one fails.
-    Array.__iter__ = lambda self: (self[i] for i in range(len(self)))
-
-
-def _array_namespace(self: Array, /, *, api_version: str | None = None) -> Any:
-    """The package with the functions of the array API standard."""
-    from mxpipe import np
-
-    return np
-
-
-def _method(name: str, function: Any) -> Any:
-    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
-        return function(self, *args, **kwargs)
-
-    method.__name__, method.__qualname__, method.__doc__ = name, f"ndarray.{name}", function.__doc__
-    return method
+        setattr(Array, name, function)

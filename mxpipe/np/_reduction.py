@@ -23,7 +23,8 @@ from ._elementwise import equal, greater, not_equal, sqrt, square
 
 
 def _reduce(op: str, x: Array, axis: Axis, keepdims: bool) -> Array:
-    return invoke(op, (x,), {"axis": normalize_axes(op, axis, x.ndim), "keepdims": keepdims})
+    result: Array = invoke(op, (x,), {"axis": normalize_axes(op, axis, x.ndim), "keepdims": keepdims})
+    return result
 
 
 @public
@@ -172,8 +173,10 @@ def ptp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Array:
 
 
 def _position(op: str, a: Array, axis: int | None, keepdims: bool) -> Array:
+    found: Array
     if axis is not None:
-        return invoke(op, (a,), {"axis": normalize_axis(op, axis, a.ndim), "keepdims": keepdims})
+        found = invoke(op, (a,), {"axis": normalize_axis(op, axis, a.ndim), "keepdims": keepdims})
+        return found
     found = invoke(op, (reshape(a, (-1,)),), {"axis": 0, "keepdims": False})
     return reshape(found, (1,) * a.ndim) if keepdims else found
 

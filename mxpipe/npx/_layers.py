@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from mxpipe import _native
 from mxpipe._native import Array, invoke
@@ -200,11 +200,40 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, axis: int = -1, 
     """
     x = as_array(x)
     if axis in (-1, x.ndim - 1):
-        return invoke("layer_norm", (x, gamma, beta), {"eps": eps})[0]  # type: ignore[no-any-return]
+        return invoke("layer_norm", (x, gamma, beta), {"eps": eps})[0]
     axis = normalize_axis("layer_norm", axis, x.ndim)
     return moveaxis(layer_norm(moveaxis(x, axis, -1), gamma, beta, -1, eps), -1, axis)
 
 
+@overload
+def batch_norm(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    running_mean: Array,
+    running_var: Array,
+    eps: float = ...,
+    momentum: float = ...,
+    fix_gamma: bool = ...,
+    use_global_stats: bool = ...,
+    output_mean_var: Literal[False] = ...,
+    axis: int = ...,
+) -> Array: ...
+@overload
+def batch_norm(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    running_mean: Array,
+    running_var: Array,
+    eps: float = ...,
+    momentum: float = ...,
+    fix_gamma: bool = ...,
+    use_global_stats: bool = ...,
+    *,
+    output_mean_var: Literal[True],
+    axis: int = ...,
+) -> tuple[Array, Array, Array]: ...
 @public
 def batch_norm(
     x: ArrayLike,

@@ -1,0 +1,33 @@
+"""Writes the names of the ops into `_core.pyi`, so that a type checker knows them: `python -m mxpipe._stubs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import _native
+
+STUB = Path(__file__).with_name("_core.pyi")
+BEGIN = "# --- names of the ops, from the registry; do not edit by hand\n"
+END = "# --- end of the names\n"
+
+# Ops of several results; `invoke` returns a tuple for them.
+SEVERAL = ("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward", "unique_rows")
+
+
+def literal(name: str, ops: Iterable[str]) -> str:
+    """A type that holds exactly these names."""
+    listed = "".join(f'    "{op}",\n' for op in sorted(ops))
+    return f"{name}: TypeAlias = Literal[\n{listed}]\n"
+
+
+def render(stub: str) -> str:
+    """The stub with its section of op names replaced by that of the registry."""
+    ops = {schema["name"] for schema in _native.op_schemas()}
+    names = literal("_SingleOp", ops - set(SEVERAL)) + literal("_SeveralOp", ops & set(SEVERAL))
+    head, _, rest = stub.partition(BEGIN)
+    return head + BEGIN + names + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    STUB.write_text(render(STUB.read_text()))

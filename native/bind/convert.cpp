@@ -171,6 +171,13 @@ ArrayPtr scalar_array(double value, DType dtype) {
   return invoke("full", {}, {{"shape", Integers{}}, {"value", value}, {"dtype", dtype}})[0];
 }
 
+// Lists of Python floats become float32, as mx.np.array makes them; what has a dtype keeps it.
+static py::object default_dtype(py::handle object) {
+  if (py::hasattr(object, "dtype")) return py::none();
+  const py::object own = numpy().attr("asarray")(object).attr("dtype");
+  return own.attr("kind").cast<std::string>() == "f" ? py::object(py::str("float32")) : py::object(py::none());
+}
+
 std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
   std::vector<ArrayPtr> inputs;
   std::optional<DType> beside;
@@ -182,7 +189,7 @@ std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
       continue;
     }
     require(!item.is_none(), op, "inputs must be arrays; got None.");
-    inputs.push_back(py::isinstance<Array>(item) ? item.cast<ArrayPtr>() : from_numpy(item, py::none(), true));
+    inputs.push_back(py::isinstance<Array>(item) ? item.cast<ArrayPtr>() : from_numpy(item, default_dtype(item), true));
     beside = beside ? promote(*beside, inputs.back()->dtype()) : inputs.back()->dtype();
   }
   if (!has_numbers) return inputs;

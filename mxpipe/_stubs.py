@@ -1,4 +1,4 @@
-"""Writes the names of the ops into `_core.pyi`, so that a type checker knows them: `python -m mxpipe._stubs`."""
+"""Writes the ops' names into `_core.pyi`, so that a type checker knows them: `python -m mxpipe._stubs`."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from cases import FLOATS, ROWS, draw
+
 from mxpipe import _native, _stubs
 
 STUB = _stubs.STUB.read_text()

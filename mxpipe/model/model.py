@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mxpipe.errors import DataError, GraphError, RequestError
-from mxpipe.errors import ModelFormatError as FormatError
+from mxpipe.errors import DataError, GraphError, ModelFormatError, RequestError
 from mxpipe.model.format import (
     MODEL_FILE,
     Activation,
@@ -121,32 +121,34 @@ class Model:
         self.signature = self._description.signature
         self.output_names = self._description.output_names
         self.metadata = self._description.metadata
-        source = self.path / MODEL_FILE
-        try:
+        with _checked_field(self.path, "preprocessing"):
             self.preprocessor = Preprocessor.from_json(self._description.preprocessing)
+            self.preprocessor.transform(_missing_rows(self.preprocessor, 1))
+        with _checked_field(self.path, "graph"):
             self.graph = _native.Graph.from_json(json.dumps(self._description.graph))
-        except (DataError, GraphError) as error:
-            raise FormatError(
-                f"[{source}] the graph and the preprocessing must be whole; got {error}"
-            ) from error
+            self._check_graph()
         self._parameters = [mx_np.array(values) for values in self.weights.values()]
-        self._check_inputs(source)
         self._plans: dict[int, Any] = {}
         self._lock = threading.Lock()
 
-    def _check_inputs(self, source: Path) -> None:
-        """The graph's inputs must be what the preprocessor gives and what the weights hold."""
+    def _check_graph(self) -> None:
+        """The graph must take what the preprocessor and the weights give, and give what was promised."""
         width = {
             "numeric": self.preprocessor.numeric_width,
             "categorical": len(self.preprocessor.categorical),
         }
         expected = [(width[name],) for name in self._description.inputs]
-        expected += [tuple(array.shape) for array in self._parameters]
+        expected += [tuple(values.shape) for values in self.weights.values()]
         given = [tuple(shape) for _, shape, _ in self.graph.inputs]
         rows = len(self._description.inputs)
         given[:rows] = [shape[1:] for shape in given[:rows]]
         if given != expected:
-            raise FormatError(f"[{source}] 'graph' must take inputs of shapes {expected}; got {given}.")
+            raise GraphError(f"[graph] the inputs must have the shapes {expected}; got {given}.")
+        outputs = [shape[1] if len(shape) == 2 else 1 for _, shape, _ in self.graph.outputs]
+        if outputs != [len(self.output_names)]:
+            raise GraphError(
+                f"[graph] there must be one output of {len(self.output_names)} columns; got {outputs}."
+            )
 
     def predict(self, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
         """Predict from raw columns.
@@ -215,18 +217,30 @@ class Model:
             The prediction for one row of missing values, float32 (1,) or (1, k).
         """
         for size in reversed(BATCH_SIZES):
-            sample = self.preprocessor.transform(
-                {name: _missing(dtype, size) for name, dtype in self.preprocessor.column_types.items()}
-            )
-            result = self._run(sample)
+            result = self._run(self.preprocessor.transform(_missing_rows(self.preprocessor, size)))
         return result
 
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r}, columns={len(self.signature)}, digest={self.digest[:12]})"
 
 
-def _missing(dtype: str, rows: int) -> Any:
-    return [None] * rows if dtype == "string" else np.full(rows, np.nan)
+@contextlib.contextmanager
+def _checked_field(folder: Path, field: str) -> Iterator[None]:
+    """Name file and field, whatever a parser has raised over values that nobody vouches for."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelFormatError(
+            f"[{folder / MODEL_FILE}] {field!r} must be whole; got {type(error).__name__}: {error}"
+        ) from error
+
+
+def _missing_rows(preprocessor: Preprocessor, rows: int) -> dict[str, Any]:
+    """Columns without a value."""
+    return {
+        name: [None] * rows if dtype == "string" else np.full(rows, np.nan)
+        for name, dtype in preprocessor.column_types.items()
+    }
 
 
 def _padded(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:

@@ -212,6 +212,10 @@ def test_damaged_weights_are_refused_by_name(copy: Path, damage: str) -> None:
         (lambda c: c["weights"].update(size=1), "weights"),
         (lambda c: c.update(weights=[]), "'weights'"),
         (lambda c: c.update(output_names="p"), "'output_names'"),
+        (lambda c: c.update(output_names=["a", "b"]), "'graph'.*2 columns"),
+        (lambda c: c["graph"]["nodes"].append(3), "'graph'"),
+        (lambda c: c["graph"]["nodes"][-1].update(op="no_such_op"), "no_such_op"),
+        (lambda c: c["preprocessing"]["numeric"][0].update(std="wide"), "'preprocessing'"),
     ],
 )
 def test_a_wrong_field_of_model_json_is_refused_by_name(

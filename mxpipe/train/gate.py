@@ -23,7 +23,8 @@ from enum import StrEnum
 from typing import Any
 
 from mxpipe.errors import DataError, SpecificationError
-from mxpipe.train.evaluation import IS_MORE_BETTER, Comparison
+from mxpipe.train.bootstrap import Comparison
+from mxpipe.train.metrics import IS_MORE_BETTER
 
 
 class Decision(StrEnum):

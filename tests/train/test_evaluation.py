@@ -9,7 +9,7 @@ import pytest
 from sklearn import calibration, metrics
 
 from mxpipe.errors import DataError, SpecificationError
-from mxpipe.train import evaluation
+from mxpipe.train import bootstrap, evaluation
 
 ROWS = 2000
 
@@ -142,7 +142,7 @@ def make_models(seed, rows=ROWS, gap=0.5):
 def test_bootstrap_agrees_with_a_plain_loop(metric, monkeypatch):
     labels, candidate, champion = make_models(0, rows=60)
     candidate = candidate.round(1)  # with ties
-    monkeypatch.setattr(evaluation, "_PAIRS_AT_ONCE", 60 * 7)  # several blocks, the last one shorter
+    monkeypatch.setattr(bootstrap, "_PAIRS_AT_ONCE", 60 * 7)  # several blocks, the last one shorter
     result = evaluation.paired_bootstrap(labels, candidate, champion, metric, samples=50, seed=3)
     random = np.random.default_rng(3)
     differences = []

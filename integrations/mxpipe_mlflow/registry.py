@@ -252,8 +252,8 @@ def rollback(name: str, alias: str = "champion", *, tracking_uri: str | None = N
 def download(name: str, version: str, *, tracking_uri: str | None = None) -> Path:
     """A local folder with the mxpipe model (``model.json``, ``weights.safetensors``) of one version.
 
-    Files of a local artifact store are used in place; others are downloaded once, for all processes of this user
-    on this machine: a version never changes.
+    Files of a local artifact store are used in place; others are downloaded once, for all processes of this
+    user on this machine: a version never changes.
     """
     from mxpipe_mlflow.flavor import model_folder
 

@@ -126,7 +126,7 @@ def _head_gradients(
 ) -> list[Array | None] | None:
     if head_grads is None:
         return None
-    gradients = [head_grads] if isinstance(head_grads, Array) else list(head_grads)
+    gradients: list[Array | None] = [head_grads] if isinstance(head_grads, Array) else list(head_grads)
     if len(gradients) != len(heads):
         raise GraphError(
             f"[autograd] head_grads must have one entry for each head ({len(heads)}); got {len(gradients)}."

@@ -161,7 +161,7 @@ class PolyScheduler(LRScheduler):
 
     def _decayed(self, num_update: int) -> float:
         share = _share_done(num_update, self.warmup_steps, self.max_update)
-        return self.final_lr + (self.base_lr - self.final_lr) * (1.0 - share) ** self.power
+        return self.final_lr + (self.base_lr - self.final_lr) * math.pow(1.0 - share, self.power)
 
 
 class CosineScheduler(LRScheduler):

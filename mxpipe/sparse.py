@@ -17,7 +17,7 @@ from . import np, npx
 from ._native import Array
 from .errors import OperatorError
 
-__all__ = ["RowSparseArray", "merge_rows"]
+__all__ = ["RowSparseArray"]
 
 
 class RowSparseArray:
@@ -60,23 +60,3 @@ class RowSparseArray:
     def __repr__(self) -> str:
         rows = int((self.indices.asnumpy() >= 0).sum())
         return f"RowSparseArray({rows} of {self.shape[0]} rows, shape={self.shape}, dtype={self.dtype})"
-
-
-def merge_rows(pieces: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Sum rows that share an index.
-
-    Args:
-        pieces: Pairs of integer indices of any shape (...) and rows (..., d).
-
-    Returns:
-        Unique indices int64 (n,), ascending and padded with -1, and the summed rows (n, d), n being the
-        number of indices given.
-    """
-    indices = [np.reshape(index, (-1,)) for index, _ in pieces]
-    rows = [np.reshape(row, (-1, row.shape[-1])) for _, row in pieces]
-    if len(pieces) == 1:
-        return npx.unique_rows(indices[0], rows[0])
-    kinds = {index.dtype for index in indices}
-    if len(kinds) > 1:
-        indices = [index.astype("int64") for index in indices]
-    return npx.unique_rows(np.concatenate(indices, axis=0), np.concatenate(rows, axis=0))

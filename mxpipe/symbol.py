@@ -114,6 +114,10 @@ class Symbol:
     def __len__(self) -> int:
         return len(self._heads)
 
+    def __iter__(self) -> Iterator[Symbol]:
+        """The expressions of a group; without it, Python would ask for items for ever."""
+        return iter([Symbol([head]) for head in self._heads])
+
     def _nodes(self) -> list[_Node]:
         """All nodes, inputs before what uses them."""
         order: list[_Node] = []
@@ -256,6 +260,9 @@ class Symbol:
         """An output of a function with several, or a slice."""
         return Symbol._call("getitem", self, key)
 
+    def __hash__(self) -> int:
+        return hash(self._heads)
+
     def __neg__(self) -> Symbol:
         return Symbol._call("np.negative", self)
 
@@ -337,7 +344,6 @@ def _add_operators() -> None:
             setattr(
                 Symbol, f"__r{method}__", lambda self, other, call=operation: Symbol._call(call, other, self)
             )
-    Symbol.__hash__ = lambda self: hash(self._heads)
 
 
 _add_operators()

@@ -174,7 +174,11 @@ class Block:
             force_reinit: Start anew where there are values.
         """
         default = initializer.create(init)
+        seen: set[int] = set()
         for name, parameter in self.collect_params().items():
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
             if verbose:
                 print(f"{name}: {parameter.init or default!r}")
             parameter.initialize(None, device, default, force_reinit)

@@ -175,10 +175,13 @@ class HybridBlock(Block):
         """
         arrays, structure = flatten(args, type(self).__name__)
         traced, result = self._trace(arrays, structure, training)
-        names = {id(parameter._data): name for name, parameter in reversed(self.collect_params().items())}
+        names = {
+            parameter.data().address: name for name, parameter in reversed(self.collect_params().items())
+        }
         inputs = ["data"] if len(arrays) == 1 else [f"data{number}" for number in range(len(arrays))]
         parameters = {
-            names.get(id(array), f"captured{number}"): array for number, array in enumerate(traced.captures)
+            names.get(array.address, f"constant{number}"): array
+            for number, array in enumerate(traced.captures)
         }
         return BlockTrace(traced.graph, inputs, parameters, result)
 
@@ -202,7 +205,8 @@ class HybridBlock(Block):
             raise BlockError(
                 f"[{type(self).__name__}] a block must be hybridized and called once before export."
             )
-        structure, _, kinds = newest[0]
+        key: Any = newest[0]
+        structure, _, kinds = key
         examples = [np.zeros(shape, dtype=dtype) for shape, dtype in kinds]
         trace = self.trace(*unflatten(structure, examples))
         symbol_file, parameter_file = f"{path}-symbol.json", f"{path}-{epoch:04d}.safetensors"

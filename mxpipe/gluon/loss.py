@@ -226,7 +226,7 @@ class SoftmaxCrossEntropyLoss(Loss):
             logarithms = pred if self._from_logits else npx.log_softmax(pred, axis=self._axis)
             loss = -np.sum(logarithms * _like(label, pred), axis=self._axis, keepdims=True)
             return self._per_sample(loss, sample_weight)
-        label = label if label.dtype.kind in "iu" else label.astype("int64")
+        label = label if "int" in str(label.dtype) else label.astype("int64")
         if pred.ndim == 2 and self._axis in (-1, 1) and not self._from_logits and label.ndim == 1:
             loss = np.expand_dims(
                 npx.softmax_cross_entropy(pred, label), -1

@@ -421,7 +421,7 @@ class CustomMetric(EvalMetric):
     """
 
     def __init__(self, feval: Callable[[Any, Any], float], name: str | None = None) -> None:
-        super().__init__(name or getattr(feval, "__name__", "custom"))
+        super().__init__(str(name or getattr(feval, "__name__", "custom")))
         self._feval = feval
 
     def _add(self, label: Any, pred: Any) -> None:

@@ -15,7 +15,7 @@ import numpy
 from mxpipe import initializer, np
 from mxpipe._native import Array, assign
 from mxpipe.errors import BlockError, DeferredInitializationError
-from mxpipe.sparse import RowSparseArray, merge_rows
+from mxpipe.sparse import RowSparseArray
 
 __all__ = ["Constant", "Parameter"]
 
@@ -170,7 +170,7 @@ class Parameter:
             BlockError: It was never initialized.
         """
         if self._data is None:
-            self._raise_without_data()
+            raise self._without_data()
         return self._data
 
     def grad(self, device: Any = None) -> Array | RowSparseArray:
@@ -184,15 +184,15 @@ class Parameter:
         """
         gradient = self.raw_grad()
         if isinstance(gradient, tuple):
-            return RowSparseArray(*merge_rows([gradient]), self._shape or ())
+            return RowSparseArray(*gradient, self._shape or ())
         return gradient
 
     def raw_grad(self) -> Array | tuple[Array, Array]:
-        """Its gradient as backward made it: for a row-sparse one the pair (ids, rows), ids repeating."""
+        """Its gradient as backward made it: for a row-sparse one the pair (ids, rows)."""
         if self._grad_req == "null":
             raise BlockError(f"[{self.name}] grad_req must not be null to have a gradient.")
         data = self.data()
-        gradient = data.grad
+        gradient: Array | tuple[Array, Array] = data.grad
         if self.grad_stype == "row_sparse" and not isinstance(gradient, tuple) and not data.fresh_grad:
             return np.zeros((0,), dtype="int64"), np.zeros((0, *(self._shape or ())[1:]), dtype=self.dtype)
         return gradient
@@ -230,13 +230,13 @@ class Parameter:
     def _shape_known(self) -> bool:
         return self._shape is not None and all(extent > 0 for extent in self._shape)
 
-    def _raise_without_data(self) -> None:
+    def _without_data(self) -> BlockError:
         if self._deferred is not None:
-            raise DeferredInitializationError(
+            return DeferredInitializationError(
                 f"[{self.name}] a parameter must have a shape before it is read; it waits for the first "
                 f"forward pass, having shape {self._shape}."
             )
-        raise BlockError(
+        return BlockError(
             f"[{self.name}] a parameter must be initialized before it is read: call initialize()."
         )
 

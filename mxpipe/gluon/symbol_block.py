@@ -44,7 +44,7 @@ class SymbolBlock(HybridBlock):
     ) -> None:
         super().__init__()
         self._expression = outputs if isinstance(outputs, Symbol) else symbol.Group(outputs)
-        self._input_names = [item.name for item in ([inputs] if isinstance(inputs, Symbol) else inputs)]
+        self._input_names = [str(item.name) for item in ([inputs] if isinstance(inputs, Symbol) else inputs)]
         variables = {node.name: node for node in self._expression._nodes() if node.operation is None}
         for name, node in variables.items():
             if name not in self._input_names:

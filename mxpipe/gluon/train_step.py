@@ -13,6 +13,7 @@ from .hybrid import HybridBlock
 from .plans import Plan, PlanCache
 from .trainer import Trainer
 from .tree import flatten, unflatten
+from .updates import RawGradient
 
 __all__ = ["TrainStep"]
 
@@ -78,7 +79,8 @@ class TrainStep:
             plan = self._plans.get(
                 key, lambda: self._compile(structure, len(arrays), indices, groups, arguments)
             )
-            return plan.compiled(*arguments)[0]
+            loss: Array = plan.compiled(*arguments)[0]
+            return loss
 
         with autograd.pause(train_mode=True):
             return updates.step(indices, run)
@@ -101,12 +103,7 @@ class TrainStep:
         def run(*stand_ins: Array) -> tuple[Array, ...]:
             *inputs, label = unflatten(structure, stand_ins[:count])
             loss = self._loss(self._net(*inputs), label)
-            gradients = autograd.grad(loss, weights)
-            for index, gradient in zip(indices, gradients, strict=True):
-                if gradient is None:
-                    raise BlockError(
-                        f"[TrainStep] the loss must depend on every parameter; not on {updates.names[index]}."
-                    )
+            gradients: list[RawGradient] = list(autograd.grad(loss, weights))
             updates.apply(indices, gradients, stand_ins[count:], groups)
             return (loss,)
 

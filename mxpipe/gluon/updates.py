@@ -13,14 +13,14 @@ from mxpipe import np
 from mxpipe._native import Array
 from mxpipe.optimizer import Optimizer
 from mxpipe.optimizer.optimizer import compute_dtype
-from mxpipe.sparse import RowSparseArray, merge_rows
+from mxpipe.sparse import RowSparseArray
 
 from .parameter import Parameter
 
 __all__ = ["RawGradient", "Updates"]
 
 RawGradient = Array | tuple[Array, Array]
-"""A gradient as backward makes it: dense, or the pair (ids, rows) of a row-sparse one."""
+"""A gradient as backward makes it: dense, or the pair (ids, rows) of a `RowSparseArray`."""
 
 _Result = TypeVar("_Result")
 
@@ -99,10 +99,9 @@ class Updates:
         for index, gradient, group in zip(indices, gradients, groups, strict=True):
             parameter = self.parameters[index]
             weight = parameter.data()
-            if isinstance(gradient, tuple):
-                gradient = RowSparseArray(*merge_rows([gradient]), weight.shape)
+            whole = RowSparseArray(*gradient, weight.shape) if isinstance(gradient, tuple) else gradient
             values = dict(zip(names, scalars[group * len(names) : (group + 1) * len(names)], strict=True))
-            self.optimizer.apply(weight, gradient, self.state(index), values, self._decay(index))
+            self.optimizer.apply(weight, whole, self.state(index), values, self._decay(index))
 
     def captured(self, indices: Sequence[int]) -> tuple[tuple[Parameter, Array], ...]:
         """The arrays that a plan for these parameters is tied to."""

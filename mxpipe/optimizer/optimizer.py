@@ -157,7 +157,7 @@ class Optimizer:
     def update(
         self,
         indices: int | Sequence[int],
-        weights: Array | Sequence[Array],
+        weights: Any,
         grads: Any,
         states: Any,
     ) -> None:
@@ -220,12 +220,12 @@ class Optimizer:
         return _as_type(new, weight.dtype), states
 
     def _has_master(self, weight: Array) -> bool:
-        return self.multi_precision and weight.dtype.name in ("float16", "bfloat16")
+        return self.multi_precision and str(weight.dtype) in ("float16", "bfloat16")
 
 
 def compute_dtype(weight: Array) -> str:
     """Type of the arithmetic for a weight."""
-    return "float64" if weight.dtype.name == "float64" else "float32"
+    return "float64" if str(weight.dtype) == "float64" else "float32"
 
 
 def _as_type(array: Array, dtype: Any) -> Array:

@@ -7,6 +7,7 @@ others raise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -38,7 +39,7 @@ def default_embedding_dim(cardinality: int) -> int:
         >>> [default_embedding_dim(cardinality) for cardinality in (3, 16, 100, 4000)]
         [5, 8, 13, 32]
     """
-    return min(32, round(4 * cardinality**0.25))
+    return min(32, round(4.0 * math.pow(cardinality, 0.25)))
 
 
 class MergedEmbedding(HybridBlock):
@@ -70,7 +71,8 @@ class MergedEmbedding(HybridBlock):
         """Ids (n, columns) to embeddings (n, columns, dim)."""
         # An id that is too great for its column would reach into the next column's rows: -1 makes it raise.
         inside = np.logical_and(ids >= 0, ids < self._cardinalities)
-        return self.table(np.where(inside, ids + self._offsets, -1))
+        rows: Array = self.table(np.where(inside, ids + self._offsets, -1))
+        return rows
 
 
 class WideAndDeep(HybridBlock):
@@ -169,7 +171,7 @@ class WideAndDeep(HybridBlock):
         return logits
 
     def table_columns(self) -> dict[str, list[int]]:
-        """Which categorical columns' rows a table of embeddings holds, one column after the other, by name."""
+        """Which categorical columns' rows each table of embeddings holds, by name, in order."""
         columns = {}
         if self.wide_table is not None:
             columns["wide_table.table.weight"] = list(range(self._columns))
@@ -184,7 +186,9 @@ class WideAndDeep(HybridBlock):
             pieces.append(np.reshape(embeddings, (-1, embeddings.shape[1] * embeddings.shape[2])))
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
-    def _chosen(self, categorical: Array, group: list[int]) -> Array:
+    def _chosen(self, categorical: Array | None, group: list[int]) -> Array:
+        if categorical is None:
+            raise SpecificationError("[WideAndDeep] categories must be given; got numbers alone.")
         if len(group) == self._columns:
             return categorical
         return np.concatenate([categorical[:, column : column + 1] for column in group], axis=1)

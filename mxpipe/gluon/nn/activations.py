@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mxpipe import np, npx
 from mxpipe._native import Array
 from mxpipe.errors import BlockError
@@ -9,7 +11,7 @@ from mxpipe.gluon.hybrid import HybridBlock
 
 __all__ = ["ELU", "GELU", "SELU", "Activation", "LeakyReLU", "SiLU", "Swish"]
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "relu": npx.relu,
     "sigmoid": npx.sigmoid,
     "log_sigmoid": lambda x: -npx.softplus(-x),
@@ -113,7 +115,7 @@ class GELU(HybridBlock):
 
     def forward(self, x: Array) -> Array:
         """Elementwise; the shape of x."""
-        return npx.gelu(x, approximation=self._approximation)
+        return npx.gelu(x, approximate=self._approximation == "tanh")
 
 
 class SiLU(HybridBlock):

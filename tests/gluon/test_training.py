@@ -31,6 +31,12 @@ def network(dropout=0.2, norm=True):
     return net
 
 
+def assert_same_bits(net, other):
+    for name, parameter in other.collect_params().items():
+        ours = net.collect_params()[name].data().asnumpy()
+        np.testing.assert_array_equal(ours, parameter.data().asnumpy(), err_msg=name)
+
+
 def train(door, optimizer="adam", steps=5, arguments=None, dropout=0.2):
     net = network(dropout)
     loss_function = mx.gluon.loss.SigmoidBCELoss()
@@ -68,15 +74,8 @@ def test_doors_agree(door, optimizer, arguments):
     eager, _, eager_losses = train("eager", optimizer, arguments=arguments)
     net, _, losses = train(door, optimizer, arguments=arguments)
     for ours, theirs in zip(losses, eager_losses, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    for name, parameter in eager.collect_params().items():
-        np.testing.assert_allclose(
-            net.collect_params()[name].data().asnumpy(),
-            parameter.data().asnumpy(),
-            rtol=1e-3,
-            atol=1e-5,
-            err_msg=name,
-        )
+        np.testing.assert_array_equal(ours, theirs)
+    assert_same_bits(net, eager)
 
 
 @pytest.mark.parametrize("door", ["eager", "hybrid", "step"])
@@ -85,10 +84,7 @@ def test_same_seed_same_bits(door):
     second, _, second_losses = train(door)
     for ours, theirs in zip(first_losses, second_losses, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    for name, parameter in first.collect_params().items():
-        np.testing.assert_array_equal(
-            second.collect_params()[name].data().asnumpy(), parameter.data().asnumpy()
-        )
+    assert_same_bits(second, first)
 
 
 @pytest.mark.parametrize("door", ["eager", "hybrid", "step"])
@@ -168,10 +164,7 @@ def test_kinds_of_steps_can_be_mixed():
                 loss = loss_function(net(x), y)
             loss.backward()
             trainer.step(x.shape[0])
-    for name, parameter in pure.collect_params().items():
-        np.testing.assert_allclose(
-            net.collect_params()[name].data().asnumpy(), parameter.data().asnumpy(), rtol=1e-3, atol=1e-5
-        )
+    assert_same_bits(net, pure)
 
 
 @pytest.mark.parametrize("door", ["eager", "step"])
@@ -212,10 +205,7 @@ def test_resume_is_exact(door, optimizer, tmp_path):
     trainer.load_states(tmp_path / "trainer")
     mx.random.set_state(random_state)
     run(range(3, 6), resumed, trainer)
-    for name, parameter in undisturbed.collect_params().items():
-        np.testing.assert_array_equal(
-            resumed.collect_params()[name].data().asnumpy(), parameter.data().asnumpy(), err_msg=name
-        )
+    assert_same_bits(resumed, undisturbed)
 
 
 def test_states_of_another_optimizer_are_refused(tmp_path):

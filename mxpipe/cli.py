@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("path", help="a model folder, a snapshot or a run directory")
     inspect.add_argument("--graph", action="store_true", help="of a model: print the graph")
+    inspect.add_argument("--plan", action="store_true", help="of a model: print the plan's steps")
     inspect.add_argument("--memory", action="store_true", help="of a model: print the plan's memory")
     inspect.add_argument("--rows", type=int, default=64, help="of a model: batch size of plan and graph")
 
@@ -283,6 +284,8 @@ def _inspect_model(path: Path, options: argparse.Namespace) -> None:
     graph = model.graph_for(options.rows)
     if options.graph:
         print(f"graph of {options.rows} rows\n{graph}")
+    if options.plan:
+        print(f"plan of {options.rows} rows\n{graph.compile().steps()}")
     if options.memory:
         print(f"memory of {options.rows} rows\n{graph.compile().memory()}")
 

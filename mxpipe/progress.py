@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TextIO
 
-_BAR_WIDTH = 24
+_BAR_WIDTH, _LEAST_BAR_WIDTH = 24, 8
 _REDRAW_SECONDS = 0.1
 
 
@@ -102,11 +102,12 @@ class ProgressReporter:
         self._shown = step
         counts = f"{step * 100 // self._total:3d}% {step}/{self._total} steps"
         if self._is_terminal:
-            filled = min(_BAR_WIDTH, step * _BAR_WIDTH // self._total)
-            bar = "━" * filled + "─" * (_BAR_WIDTH - filled)
-            line = f"{self._label} {bar} {counts}  {text}"
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write("\r\x1b[K" + line[:width])
+            columns = shutil.get_terminal_size().columns - 1
+            rest = f" {counts}  {text}"
+            width = max(_LEAST_BAR_WIDTH, min(_BAR_WIDTH, columns - len(self._label) - 1 - len(rest)))
+            filled = min(width, step * width // self._total)
+            bar = "━" * filled + "─" * (width - filled)
+            self._stream.write("\r\x1b[K" + f"{self._label} {bar}{rest}"[:columns])
         else:
             self._stream.write(f"{self._label} {counts}{', ' if text else ''}{text}\n")
         self._stream.flush()

@@ -45,5 +45,6 @@ def trace_net(
     categorical = mx_np.array(np.zeros((_TRACED_ROWS, len(preprocessor.categorical)), np.int32))
     trace = _WithActivation(net, activation).trace(numeric, categorical)
     parameters = {name.removeprefix("net."): array for name, array in trace.parameters.items()}
-    _, shape, _ = trace.graph.outputs[0]
-    return trace.graph, parameters, 1 if len(shape) == 1 else int(shape[-1])
+    graph = trace.graph.rename_inputs(["numeric", "categorical", *parameters])
+    _, shape, _ = graph.outputs[0]
+    return graph, parameters, 1 if len(shape) == 1 else int(shape[-1])

@@ -45,9 +45,17 @@ def test_status_and_inspect_show_a_run(trained: Path, capsys: pytest.CaptureFixt
 def test_inspect_shows_a_model_and_a_snapshot(
     trained: Path, snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["inspect", str(trained / "model"), "--graph", "--memory", "--rows", "8"]) == 0
+    assert main(["inspect", str(trained / "model"), "--graph", "--plan", "--memory", "--rows", "8"]) == 0
     shown = capsys.readouterr().out
-    for part in ("deep", "carrier", "required", "graph of 8 rows", "memory of 8 rows"):
+    for part in (
+        "deep",
+        "carrier",
+        "required",
+        "graph of 8 rows",
+        "input numeric",
+        "plan of 8 rows",
+        "memory of 8 rows",
+    ):
         assert part in shown
     assert main(["inspect", snapshots[0]]) == 0
     assert "rows 3,000" in capsys.readouterr().out

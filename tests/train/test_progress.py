@@ -37,6 +37,7 @@ def test_a_terminal_gets_one_line_that_redraws_itself(monkeypatch: pytest.Monkey
         progress.update(1, "x" * 100)
         progress.update(2, "done")
     drawn = terminal.getvalue().split("\r\x1b[K")
+    assert drawn[-2].startswith(f"training {'━' * 4}{'─' * 4}  50% 1/2 steps  xxx")
     assert drawn[-1] == f"training {'━' * 24} 100% 2/2 steps  done\n"
     assert all(len(line.rstrip("\n")) < 60 for line in drawn)
 

@@ -122,8 +122,11 @@ class Sender:
         try:
             self._send(batch)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # someone deleted the run: make another one
+            if (
+                error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            ):  # the run was deleted: tell all of it to a new one
                 self._run_id, self._last_steps = None, None
+                self._spool.mark_sent(0, None)
             if error.error_code not in _REFUSALS:
                 raise TrackingError(f"[mlflow] the server must take the metrics; {error}") from error
             if len(batch) > 1:  # let the good ones through
@@ -135,8 +138,7 @@ class Sender:
             raise
         except Exception as error:  # transports and databases raise what they like
             raise TrackingError(f"[mlflow] the server must be reachable; {error}") from error
-        if self._run_id is not None:
-            self._spool.mark_sent(batch[-1].end, self._run_id)
+        self._spool.mark_sent(batch[-1].end, self._run_id)
 
     def _send(self, batch: Sequence[Record]) -> None:
         first = batch[0]
@@ -153,7 +155,9 @@ class Sender:
     def _start(self, fields: Mapping[str, Any]) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id = self._run_id or find_run_id(self._client, fields["experiment"], fields["key"])
+        run_id = find_run_id(self._client, fields["experiment"], fields["key"])
+        if run_id != self._run_id:
+            self._last_steps = None
         if run_id is None:
             run_id = create_run(
                 self._client,

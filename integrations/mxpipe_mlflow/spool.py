@@ -96,7 +96,7 @@ class Spool:
                     continue
         return records
 
-    def mark_sent(self, position: int, run_id: str) -> None:
+    def mark_sent(self, position: int, run_id: str | None) -> None:
         """Note that everything before a byte position has been sent.
 
         Raises:

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mxpipe.errors import ServingError
 from mxpipe.serve.sources import OPTIONS_VARIABLE
@@ -58,7 +59,7 @@ class ServerHandle:
     @property
     def infer_url(self) -> str:
         """Open Inference Protocol V2 inference."""
-        return f"{self.url}/v2/models/{self.model}/infer"
+        return f"{self.url}/v2/models/{quote(self.model, safe='')}/infer"
 
     @property
     def invocations_url(self) -> str:
@@ -123,7 +124,7 @@ def start(
             hangs = not _answers(state, deadline)
             if state.reference == reference and not hangs:
                 _ask_load(state, deadline)
-                return _handle(state_path, state.pid, log_path)
+                return _handle(state_path, _wait_ready(state_path, state.pid, deadline, log_path))
             _stop(state_path, timeout=1.0 if hangs else 30.0)
         before = state or ServerState.read(state_path)
         if not port and before is not None and _becomes_free(before.host, before.port):
@@ -136,12 +137,11 @@ def start(
         # Not as arguments: a registry's address may hold a password, and everybody sees arguments.
         pid = _spawn(command, log_path, {OPTIONS_VARIABLE: json.dumps(dict(registry_options or {}))})
         try:
-            _wait_ready(state_path, pid, deadline, log_path)
+            return _handle(state_path, _wait_ready(state_path, pid, deadline, log_path))
         except ServingError:
             _end(pid, timeout=5.0)
             state_path.unlink(missing_ok=True)
             raise
-        return _handle(state_path, pid, log_path)
 
 
 def find(state_file: str | Path) -> ServerHandle | None:
@@ -150,7 +150,7 @@ def find(state_file: str | Path) -> ServerHandle | None:
     state = _read_live(path)
     if state is None or state.version is None or not _is_ready(state):
         return None
-    return _handle(path, state.pid, path)
+    return _handle(path, state)
 
 
 def stop(state_file: str | Path, timeout: float = 30.0) -> bool:
@@ -225,11 +225,11 @@ def _has_ended(pid: int, patience: float) -> bool:
         time.sleep(0.02)
 
 
-def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> None:
+def _wait_ready(state_path: Path, pid: int, deadline: float, log_path: Path) -> ServerState:
     while True:
         state = ServerState.read(state_path)
         if state is not None and state.pid == pid and state.version is not None and _is_ready(state):
-            return
+            return state
         if _has_ended(pid, patience=0.0):
             raise ServingError(f"[server] process {pid} must stay up; its log ends:\n{_tail(log_path)}")
         if time.monotonic() > deadline:
@@ -252,15 +252,13 @@ def _is_ready(state: ServerState) -> bool:
     return _get(f"{state.url}/v2/health/ready", timeout=5.0) == 200
 
 
-def _handle(state_path: Path, pid: int, log_path: Path) -> ServerHandle:
-    state = ServerState.read(state_path)
-    if state is None or state.pid != pid or state.version is None:
-        raise ServingError(f"[server] process {pid} must stay up; its log ends:\n{_tail(log_path)}")
-    return ServerHandle(pid, state.url, state.model, state.version, state.digest or "", str(state_path))
+def _handle(state_path: Path, state: ServerState) -> ServerHandle:
+    version, digest = state.version or "", state.digest or ""  # a ready server has both
+    return ServerHandle(state.pid, state.url, state.model, version, digest, str(state_path))
 
 
 def _ask_load(state: ServerState, deadline: float) -> None:
-    url = f"{state.url}/v2/repository/models/{state.model}/load"
+    url = f"{state.url}/v2/repository/models/{quote(state.model, safe='')}/load"
     request = urllib.request.Request(
         url, data=b"{}", headers={"Content-Type": "application/json"}, method="POST"
     )

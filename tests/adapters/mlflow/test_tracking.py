@@ -225,6 +225,23 @@ class TestOutage:
         assert steps(client, callback.run_id) == [1, 2, 3, 5, 6]
         assert client.get_run(callback.run_id).info.status == "FINISHED"
 
+    def test_a_deleted_run_is_told_again(
+        self, context: Callable[[int], RunContext], client: Any, tracking_uri: str, name: str, tmp_path: Path
+    ) -> None:
+        """Someone deletes the run between two attempts: the second makes a new one for what follows."""
+        first = tracking.MlflowCallback(tracking_uri, name)
+        first.on_start(context(1), 0)
+        report(first, context(1), 1, 12)
+        first.on_end(context(1), JobStatus(JobState.INTERRUPTED, name))
+        client.delete_run(first.run_id)
+        second = tracking.MlflowCallback(tracking_uri, name)
+        second.on_start(context(2), 8)
+        report(second, context(2), 9, STEPS)
+        second.on_end(context(2), JobStatus(JobState.SUCCEEDED, name))
+        assert second.run_id != first.run_id
+        assert steps(client, second.run_id) == list(range(9, STEPS + 1))
+        assert client.get_run(second.run_id).info.status == "FINISHED"
+
     def test_one_process_sends_at_a_time(self, tmp_path: Path, tracking_uri: str) -> None:
         with Spool(tmp_path).sending(), pytest.raises(TrackingError, match="one process may send"):
             tracking.replay(tmp_path, tracking_uri=tracking_uri)

@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -124,10 +125,29 @@ class Run:
             found.state = TaskInstanceState.QUEUED
             session.merge(found)
 
-    def attempt(self, task_id: str, retry: bool = False) -> Any:
+    def attempt(self, task_id: str, retry: bool = False, resume: bool = True) -> Any:
         """Run one attempt of a task, deferral included; returns its outcome."""
         self.queue(task_id, retry)
-        return run_attempt(self.dag, self.instance(task_id))
+        return run_attempt(self.dag, self.instance(task_id), resume)
+
+    def start_worker(self, task_id: str) -> subprocess.Popen[bytes]:
+        """Run the queued attempt in a process of its own."""
+        script = (
+            "import sys, conftest\n"
+            "from airflow.dag_processing.dagbag import DagBag\n"
+            "run = object.__new__(conftest.Run)\n"
+            f"run.dag = DagBag(str(conftest.HERE / 'dags')).dags[{self.dag.dag_id!r}]\n"
+            f"run.run_id = {self.run_id!r}\n"
+            f"result = conftest.run_attempt(run.dag, run.instance({task_id!r}))\n"
+            "print(result.state, repr(result.error))\n"
+            "sys.exit(0 if result.state == 'success' else 1)\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ | {"MXPIPE_TEST_HOME": str(HOME), "PYTHONPATH": str(HERE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def clear(self, task_id: str) -> None:
         """What the page's Clear button does."""
@@ -167,8 +187,13 @@ def synchronise(dag: Any) -> None:
         sync_bag_to_db(bag, bundle.name, bundle.version)
 
 
-def run_attempt(dag: Any, instance: Any) -> Any:
+def run_attempt(dag: Any, instance: Any, resume: bool = True) -> Any:
     """Run a queued task instance in this process, with its triggers in line.
+
+    Args:
+        dag: Its DAG.
+        instance: The task instance.
+        resume: Wait for triggers and go on; else end where the task is deferred.
 
     Returns:
         ``state``, ``error`` (what the task raised), and ``deferrals``, the triggers it waited for.
@@ -187,9 +212,11 @@ def run_attempt(dag: Any, instance: Any) -> Any:
         ti = TaskInstance(**{name: getattr(instance, name) for name in names})
         result = run_task_in_process(ti=ti, task=dag.task_dict[instance.task_id])
         if not isinstance(result.msg, DeferTask):
-            return SimpleNamespace(state=str(result.state), error=result.error, deferrals=deferrals)
+            return SimpleNamespace(state=result.state.value, error=result.error, deferrals=deferrals)
         trigger = import_string(result.msg.classpath)(**deserialize(result.msg.trigger_kwargs))
         deferrals.append(trigger)
+        if not resume:
+            return SimpleNamespace(state="deferred", error=None, deferrals=deferrals)
         event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=ti)
         with create_session() as session:
             instance = session.merge(instance)

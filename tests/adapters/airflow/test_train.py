@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-HERE = Path(__file__).parent
 ENDLESS = 100_000_000
 
 
@@ -52,7 +47,7 @@ def jobs(root: Path) -> list[tuple[str, Any]]:
     return LocalLauncher(root / "jobs").list()
 
 
-def wait_until(condition: Any, seconds: float = 30.0) -> Any:
+def wait_until(condition: Any, seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it took too long"
@@ -72,25 +67,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
-
-
-def worker(run: Any) -> subprocess.Popen[bytes]:
-    """A worker process that runs the queued attempt."""
-    script = (
-        "import sys, conftest\n"
-        "from airflow.dag_processing.dagbag import DagBag\n"
-        f"dag = DagBag({str(HERE / 'dags')!r}).dags[{run.dag.dag_id!r}]\n"
-        f"run = object.__new__(conftest.Run); run.dag, run.run_id = dag, {run.run_id!r}\n"
-        "result = conftest.run_attempt(dag, run.instance('train'))\n"
-        "print(result.state, repr(result.error))\n"
-        "sys.exit(0 if result.state == 'success' else 1)\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        env=os.environ | {"MXPIPE_TEST_HOME": os.environ["AIRFLOW_HOME"], "PYTHONPATH": str(HERE)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
 
 
 def test_a_deferred_training_returns_a_small_manifest(root: Path, start_run: Any, snapshot: Any) -> None:
@@ -117,40 +93,27 @@ def test_the_same_inputs_train_once(root: Path, start_run: Any, snapshot: Any) -
     assert len(jobs(root)) == 1
 
 
-def test_a_killed_worker_leaves_the_job_and_its_retry_finds_it(
+def test_a_killed_worker_leaves_the_job_its_retry_finds_it_and_its_end_ends_the_job(
     root: Path, start_run: Any, snapshot: Any
 ) -> None:
     run = start_run("train_polled", **training(snapshot, ENDLESS))
     run.queue("train")
-    first = worker(run)
+    first = run.start_worker("train")
     job_id, status = wait_until(lambda: the_running_job(root))
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
     assert is_alive(status.pid)
+
     run.queue("train", retry=True)
-    second = worker(run)
-    try:
-        wait_until(lambda: b"goes on with the job" in (second.stdout.readline() if second.stdout else b""))
-        time.sleep(0.5)
-        (found,) = jobs(root)
-        assert found[0] == job_id
-        assert (found[1].pid, found[1].attempt) == (status.pid, 1)
-    finally:
-        second.send_signal(signal.SIGTERM)
-        second.communicate(timeout=30)
-    assert not is_alive(status.pid)
+    second = run.start_worker("train")
+    wait_until(lambda: b"goes on with the job" in second.stdout.readline())
+    time.sleep(0.5)
+    (found,) = jobs(root)
+    assert found[0] == job_id
+    assert (found[1].pid, found[1].attempt) == (status.pid, 1), "no second job was started"
 
-
-def test_ending_the_worker_ends_the_job_and_a_retry_resumes_it(
-    root: Path, start_run: Any, snapshot: Any
-) -> None:
-    run = start_run("train_polled", **training(snapshot, ENDLESS))
-    run.queue("train")
-    process = worker(run)
-    job_id, status = wait_until(lambda: the_running_job(root))
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == 1, output.decode()
+    second.terminate()
+    output, _ = second.communicate(timeout=60)
     assert b"a retry resumes it" in output
     assert not is_alive(status.pid)
     (found,) = jobs(root)
@@ -162,26 +125,19 @@ def test_clearing_a_deferred_task_ends_its_job_and_starts_afresh(
     root: Path, start_run: Any, snapshot: Any
 ) -> None:
     run = start_run("train_deferred", **training(snapshot, ENDLESS))
-    run.queue("train")
-    process = worker(run)
+    assert run.attempt("train", resume=False).state == "deferred"
     job_id, status = wait_until(lambda: the_running_job(root))
-    process.send_signal(signal.SIGKILL)  # the worker is gone; the triggerer waits
-    process.wait()
     asyncio.run(cancel_as_a_user_does(root, job_id))
     assert not is_alive(status.pid)
+
     run.clear("train")
-    run.queue("train")
-    second = worker(run)
-    try:
-        fresh_id, fresh = wait_until(
-            lambda: next(((i, s) for i, s in jobs(root) if i != job_id and s.step > 0), None)
-        )
-        assert fresh.attempt == 1
-        assert fresh_id != job_id
-        assert sum(s.state.is_active for _, s in jobs(root)) == 1
-    finally:
-        second.kill()
-        second.wait()
+    assert run.attempt("train", resume=False).state == "deferred"
+    fresh_id, fresh = wait_until(
+        lambda: next(((name, job) for name, job in jobs(root) if job.state.is_active and job.step > 0), None)
+    )
+    assert fresh_id != job_id
+    assert fresh.attempt == 1
+    assert sum(job.state.is_active for _, job in jobs(root)) == 1
 
 
 async def cancel_as_a_user_does(root: Path, job_id: str) -> None:

@@ -191,4 +191,5 @@ def training(train_uri: str) -> dict[str, Any]:
         "steps": steps,
         "seed": 20130101,
         "checkpoint": {"every_steps": 50},
+        "threads": 1,  # a step is smaller than what a second thread costs
     }

@@ -6,6 +6,14 @@
 
 from __future__ import annotations
 
+import os
+
+# An OpenMP thread that waits for another one spins for up to 14 ms by default. Where another process has
+# taken that one's core, the rule inside a pipeline, a training step took 250 ms instead of 8 (two cores).
+# 1000 turns (50 us) still bridge the gap between two regions. The library reads this when it is loaded: now.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 from ._core import (
     Array,
     CompiledFunction,

@@ -64,6 +64,7 @@ class InferenceServer:
         config = uvicorn.Config(
             InferenceApp(self._slot, settings.limits).application,
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
@@ -88,6 +89,7 @@ class InferenceServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         self._write_state(None)
+        logger.info("listening on %s", self._state(None).url)
         threading.Thread(target=self._follow_source, name="refresh", daemon=True).start()
         try:
             self._server.run(sockets=[self._socket])
@@ -120,10 +122,12 @@ class InferenceServer:
             logger.warning("the state file keeps the version before: %s", error)
 
     def _write_state(self, loaded: LoadedVersion | None) -> None:
-        if self._settings.state_file is None:
-            return
+        if self._settings.state_file is not None:
+            self._state(loaded).write(self._settings.state_file)
+
+    def _state(self, loaded: LoadedVersion | None) -> ServerState:
         pid = os.getpid()
-        ServerState(
+        return ServerState(
             pid=pid,
             start_ticks=process_ticks(pid) or 0,
             host=self._settings.host,
@@ -132,7 +136,7 @@ class InferenceServer:
             reference=self._slot.source.reference,
             version=loaded.version if loaded else None,
             digest=loaded.model.digest if loaded else None,
-        ).write(self._settings.state_file)
+        )
 
     def _remove_state(self) -> None:
         path = self._settings.state_file

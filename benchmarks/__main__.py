@@ -1,4 +1,4 @@
-"""`make bench`: one table of our steps, PyTorch's and the machine's limit, the JSON of the run stored beside it.
+"""`make bench`: one table of our steps, PyTorch's and the machine's limit, its JSON stored beside it.
 
 Engines run in processes of their own, in turn, several rounds; the median of the rounds' medians is shown.
 """
@@ -76,7 +76,8 @@ def describe(row: dict[str, Any], workload: Workload, machine: dict[str, float])
         limit, share = f"{least:9.3f}", f"{least / ours:6.2f}"
     difference = f"{row['loss_difference']:.1e}" if "loss_difference" in row else "-"
     memory = "/".join(f"{value:.0f}" for value in row["peak_mb"].values())
-    return f"{workload.id:8} {ours:9.3f} {torch} {ratio} {limit} {share} {memory:>9} {difference:>8}  {workload.description}"
+    figures = f"{ours:9.3f} {torch} {ratio} {limit} {share} {memory:>9} {difference:>8}"
+    return f"{workload.id:8} {figures}  {workload.description}"
 
 
 def main() -> None:
@@ -90,7 +91,8 @@ def main() -> None:
     peers = {"mxpipe": sys.executable} | ({"torch": options.torch} if options.torch else {})
     machine = limits.measure(options.threads)
     print(
-        f"{options.threads} threads: {machine['flops'] / 1e9:.0f} GFLOP/s fp32, {machine['bytes'] / 1e9:.1f} GB/s\n"
+        f"{options.threads} threads: {machine['flops'] / 1e9:.0f} GFLOP/s fp32,"
+        f" {machine['bytes'] / 1e9:.1f} GB/s\n"
     )
     print("step      ours ms  torch ms  ratio  limit ms  share   MB o/t  |dloss|  what")
     rows = []

@@ -12,7 +12,7 @@ STATE = Path(__file__).resolve().parents[1] / "var"
 
 
 def worker_arguments() -> list[str] | None:
-    """`--data FILE --arguments JSON` for the newest training that `make run` left; none where it has not run."""
+    """`--data FILE --arguments JSON` for the newest training of `make run`; None where it has not run."""
     specs = sorted(STATE.rglob("spec.json"), key=lambda path: path.stat().st_mtime)
     if not specs:
         return None

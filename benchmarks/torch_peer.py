@@ -53,7 +53,7 @@ def train(workload: Any, dtype: str) -> Callable[[int], Any]:
 
 
 class WideAndDeep(nn.Module):
-    """The flight network: a linear part and a small deep one over embeddings, as mxpipe's builder of that name."""
+    """The flight network: a linear part and a small deep one over embeddings, as mxpipe builds it."""
 
     def __init__(self, numeric: int, cardinalities: list[int], arguments: dict[str, Any]) -> None:
         super().__init__()

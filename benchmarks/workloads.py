@@ -1,7 +1,7 @@
 """What every engine is given: shapes, initial weights and data, from seeds, so that all do the same work.
 
-Dense weights are (out, in); uniform means U(-1/sqrt(in), 1/sqrt(in)). Training cycles over `nbatch` batches that
-are staged beforehand; a step is forward, loss, backward and update.
+Dense weights are (out, in); uniform means U(-1/sqrt(in), 1/sqrt(in)). Training cycles over `nbatch` batches
+that are staged beforehand; a step is forward, loss, backward and update.
 """
 
 from __future__ import annotations

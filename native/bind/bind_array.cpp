@@ -26,8 +26,9 @@ ArrayPtr call_array(std::string_view op, std::vector<ArrayPtr> inputs, const Att
 }
 
 py::object binary(std::string_view op, py::handle left, py::handle right) {
-  const bool known = py::isinstance<Array>(right) || py::isinstance<py::float_>(right) || py::isinstance<py::int_>(right) ||
-                     py::hasattr(right, "__array_interface__") || py::isinstance<Array>(left);
+  const bool known = py::isinstance<Array>(right) || py::isinstance<py::float_>(right) ||
+                     py::isinstance<py::int_>(right) || py::hasattr(right, "__array_interface__") ||
+                     py::isinstance<Array>(left);
   if (!known || (PyObject_HasAttrString(right.ptr(), "__mxpipe_symbol__") != 0)) {
     return py::reinterpret_borrow<py::object>(Py_NotImplemented);
   }
@@ -37,9 +38,13 @@ py::object binary(std::string_view op, py::handle left, py::handle right) {
 template <typename Class>
 void bind_binary(Class& type, const char* method, const char* reflected, const char* op) {
   const std::string name = op;
-  type.def(method, [name](py::handle self, py::handle other) { return binary(name, self, other); }, py::is_operator());
+  type.def(
+      method, [name](py::handle self, py::handle other) { return binary(name, self, other); },
+      py::is_operator());
   if (reflected) {
-    type.def(reflected, [name](py::handle self, py::handle other) { return binary(name, other, self); }, py::is_operator());
+    type.def(
+        reflected, [name](py::handle self, py::handle other) { return binary(name, other, self); },
+        py::is_operator());
   }
 }
 
@@ -52,14 +57,15 @@ void bind_in_place(Class& type, const char* method, const char* op) {
   });
 }
 
-// ---------------------------------------------------------------------------------------------------- indexing
+// ----------------------------------------------------------------------------------------------------
+// indexing
 
 // A basic index as a slice of every axis, and the shape without the axes that an int removed.
 struct Region {
   Integers begin, end, step;
-  Integers shape;       // for the final reshape; -2 keeps a leading axis whatever its length
+  Integers shape;  // for the final reshape; -2 keeps a leading axis whatever its length
   bool reshapes = false;
-  bool whole = true;    // every axis in full
+  bool whole = true;  // every axis in full
 };
 
 std::int64_t count_axes(const py::tuple& index) {
@@ -81,8 +87,10 @@ void add_slice(Region& region, py::handle item, std::int64_t dim) {
 }
 
 void add_integer(Region& region, py::handle item, std::int64_t dim, int axis) {
-  const auto index = py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()))).cast<std::int64_t>();
-  require(index >= -dim && index < dim, "getitem", "index must lie in [", -dim, ", ", dim, ") on axis ", axis, "; got ", index, ".");
+  const auto index =
+      py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()))).cast<std::int64_t>();
+  require(index >= -dim && index < dim, "getitem", "index must lie in [", -dim, ", ", dim, ") on axis ", axis,
+          "; got ", index, ".");
   const std::int64_t at = index < 0 ? index + dim : index;
   region.begin.push_back(at);
   region.end.push_back(at + 1);
@@ -98,7 +106,8 @@ Region to_region(const Array& array, const py::tuple& index) {
   require(given <= rank, "getitem", "there must be at most one index an axis, ", rank, "; got ", given, ".");
   int axis = 0;
   const auto take_full = [&](std::int64_t count) {
-    for (; count > 0; --count, ++axis) add_slice(region, py::slice(std::nullopt, std::nullopt, std::nullopt), array.shape()[axis]);
+    for (; count > 0; --count, ++axis)
+      add_slice(region, py::slice(std::nullopt, std::nullopt, std::nullopt), array.shape()[axis]);
   };
   bool ellipsis_seen = false;
   for (const py::handle item : index) {
@@ -112,7 +121,8 @@ Region to_region(const Array& array, const py::tuple& index) {
     } else if (py::isinstance<py::slice>(item)) {
       add_slice(region, item, array.shape()[axis++]);
     } else {
-      require(PyIndex_Check(item.ptr()) != 0, "getitem", "an index must be ints, slices, ... or None, or one array; got ",
+      require(PyIndex_Check(item.ptr()) != 0, "getitem",
+              "an index must be ints, slices, ... or None, or one array; got ",
               py::str(py::type::handle_of(item)).cast<std::string>(), ".");
       add_integer(region, item, array.shape()[axis], axis);
       ++axis;
@@ -123,7 +133,8 @@ Region to_region(const Array& array, const py::tuple& index) {
 }
 
 bool is_array_like(py::handle index) {
-  return py::isinstance<Array>(index) || py::isinstance<py::list>(index) || py::hasattr(index, "__array_interface__");
+  return py::isinstance<Array>(index) || py::isinstance<py::list>(index) ||
+         py::hasattr(index, "__array_interface__");
 }
 
 Attributes slice_attributes(const Region& region) {
@@ -135,8 +146,9 @@ py::tuple as_tuple(py::handle index) {
 }
 
 ArrayPtr take_region(const ArrayPtr& array, const Region& region) {
-  ArrayPtr result = region.whole && !region.reshapes ? call_array("reshape", {array}, {{"shape", array->shape().to_vector()}})
-                                                     : call_array("slice", {array}, slice_attributes(region));
+  ArrayPtr result = region.whole && !region.reshapes
+                        ? call_array("reshape", {array}, {{"shape", array->shape().to_vector()}})
+                        : call_array("slice", {array}, slice_attributes(region));
   return region.reshapes ? call_array("reshape", {result}, {{"shape", region.shape}}) : result;
 }
 
@@ -160,13 +172,15 @@ void set_item(const ArrayPtr& self, py::handle index, py::handle value) {
   const RecordingScope pause(false);
   const ArrayPtr target = self->is_traced() ? self : self->detached();
   const ArrayPtr sliced = call_array("slice", {target}, slice_attributes(region));
-  const ArrayPtr shaped = region.reshapes ? call_array("reshape", {sliced}, {{"shape", region.shape}}) : sliced;
+  const ArrayPtr shaped =
+      region.reshapes ? call_array("reshape", {sliced}, {{"shape", region.shape}}) : sliced;
   fresh = call_array("broadcast_to", {fresh}, {{"shape", shaped->shape().to_vector()}});
   fresh = call_array("reshape", {fresh}, {{"shape", sliced->shape().to_vector()}});
   assign(self, call_array("slice_assign", {target, fresh}, slice_attributes(region)));
 }
 
-// ---------------------------------------------------------------------------------------------------- the rest
+// ---------------------------------------------------------------------------------------------------- the
+// rest
 
 Integers reshape_arguments(const py::args& arguments) {
   const bool one_sequence = arguments.size() == 1 && py::isinstance<py::sequence>(arguments[0]);
@@ -180,7 +194,8 @@ Integers transpose_arguments(const Array& array, const py::args& arguments) {
     return axes;
   }
   const bool one_sequence = arguments.size() == 1 && py::isinstance<py::sequence>(arguments[0]);
-  for (const std::int64_t axis : to_shape(one_sequence ? py::object(arguments[0]) : py::object(arguments), "transpose")) {
+  for (const std::int64_t axis :
+       to_shape(one_sequence ? py::object(arguments[0]) : py::object(arguments), "transpose")) {
     axes.push_back(normalize_axis(axis, array.shape().rank(), "transpose"));
   }
   return axes;
@@ -191,7 +206,8 @@ py::object gradient_of(const Array& array) {
   ArrayGradient& gradient = array.leaf->gradient;
   if (gradient.is_row_sparse()) return py::make_tuple(gradient.ids, gradient.rows);
   if (!gradient.dense) {
-    gradient.dense = call_array("full", {}, {{"shape", array.shape().to_vector()}, {"value", 0.0}, {"dtype", array.dtype()}});
+    gradient.dense = call_array(
+        "full", {}, {{"shape", array.shape().to_vector()}, {"value", 0.0}, {"dtype", array.dtype()}});
   }
   return py::cast(gradient.dense);
 }
@@ -224,9 +240,10 @@ void attach_gradient(Array& array, const std::string& request) {
 
 py::str represent(const ArrayPtr& array) {
   if (array->is_traced()) return py::str(text("traced(", array->type(), ")"));
-  std::string body = py::str(py::module_::import("numpy").attr("array2string")(to_numpy(array), py::arg("separator") = ", ",
-                                                                                 py::arg("prefix") = "array("));
-  return py::str(text("array(", body, array->dtype() == DType::float32 ? "" : text(", dtype=", array->dtype()), ")"));
+  std::string body = py::str(py::module_::import("numpy").attr("array2string")(
+      to_numpy(array), py::arg("separator") = ", ", py::arg("prefix") = "array("));
+  return py::str(
+      text("array(", body, array->dtype() == DType::float32 ? "" : text(", dtype=", array->dtype()), ")"));
 }
 
 py::buffer_info buffer_of(Array& array) {
@@ -237,19 +254,25 @@ py::buffer_info buffer_of(Array& array) {
   const Shape strides = contiguous_strides(array.shape());
   std::vector<py::ssize_t> shape(array.shape().begin(), array.shape().end());
   std::vector<py::ssize_t> byte_strides;
-  for (const std::int64_t stride : strides) byte_strides.push_back(stride * static_cast<py::ssize_t>(size_of(dtype)));
-  return {array.data(), static_cast<py::ssize_t>(size_of(dtype)), format, array.shape().rank(), shape, byte_strides};
+  for (const std::int64_t stride : strides)
+    byte_strides.push_back(stride * static_cast<py::ssize_t>(size_of(dtype)));
+  return {array.data(), static_cast<py::ssize_t>(size_of(dtype)), format, array.shape().rank(), shape,
+          byte_strides};
 }
 
 py::object item(const ArrayPtr& self) {
-  require(self->type().size() == 1, "item", "the array must hold one element; got shape ", self->shape(), ".");
+  require(self->type().size() == 1, "item", "the array must hold one element; got shape ", self->shape(),
+          ".");
   return to_numpy(self).attr("item")();
 }
 
-ArrayPtr detach(const ArrayPtr& self) { return self->is_traced() ? call_array("stop_gradient", {self}) : self->detached(); }
+ArrayPtr detach(const ArrayPtr& self) {
+  return self->is_traced() ? call_array("stop_gradient", {self}) : self->detached();
+}
 
 ArrayPtr copy(const ArrayPtr& self) {
-  if (self->is_traced() || is_recording()) return call_array("multiply", {self, scalar_array(1.0, self->dtype())});
+  if (self->is_traced() || is_recording())
+    return call_array("multiply", {self, scalar_array(1.0, self->dtype())});
   ArrayPtr fresh = Array::empty(self->type());
   assign(fresh, self->detached());
   return fresh;
@@ -284,12 +307,15 @@ void bind_operators(ArrayClass& type) {
 
 void bind_values(ArrayClass& type) {
   type.def("asnumpy", &to_numpy, "A copy as a NumPy array; bfloat16 becomes float32.");
-  type.def("__array__", [](const py::object& self, const py::object& dtype, const py::object& copying) {
-    const auto array = self.cast<ArrayPtr>();
-    py::object values = to_numpy(array);
-    static_cast<void>(copying);
-    return dtype.is_none() ? values : values.attr("astype")(dtype);
-  }, py::arg("dtype") = py::none(), py::arg("copy") = py::none());
+  type.def(
+      "__array__",
+      [](const py::object& self, const py::object& dtype, const py::object& copying) {
+        const auto array = self.cast<ArrayPtr>();
+        py::object values = to_numpy(array);
+        static_cast<void>(copying);
+        return dtype.is_none() ? values : values.attr("astype")(dtype);
+      },
+      py::arg("dtype") = py::none(), py::arg("copy") = py::none());
   type.def("item", &item);
   type.def("tolist", [](const ArrayPtr& self) { return to_numpy(self).attr("tolist")(); });
   type.def("__float__", [](const ArrayPtr& self) { return py::float_(item(self)); });
@@ -304,7 +330,10 @@ void bind_values(ArrayClass& type) {
     return self.shape()[0];
   });
   type.def("__dlpack__", [](const py::object& self, const py::kwargs& options) {
-    return py::module_::import("numpy").attr("frombuffer")(self, self.attr("dtype")).attr("reshape")(self.attr("shape")).attr("__dlpack__")(**options);
+    return py::module_::import("numpy")
+        .attr("frombuffer")(self, self.attr("dtype"))
+        .attr("reshape")(self.attr("shape"))
+        .attr("__dlpack__")(**options);
   });
   type.def("__dlpack_device__", [](const Array&) { return py::make_tuple(1, 0); });
   type.def("__repr__", &represent);
@@ -342,8 +371,9 @@ void bind_array(py::module_& module) {
   type.def_property_readonly("ndim", [](const Array& self) { return self.shape().rank(); });
   type.def_property_readonly("size", [](const Array& self) { return self.type().size(); });
   type.def_property_readonly("nbytes", [](const Array& self) { return self.type().bytes(); });
-  type.def_property_readonly("address", [](const Array& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
-                             "Where the elements begin in memory: equal for arrays that share them.");
+  type.def_property_readonly(
+      "address", [](const Array& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
+      "Where the elements begin in memory: equal for arrays that share them.");
   type.def_property_readonly("itemsize", [](const Array& self) { return size_of(self.dtype()); });
   type.def_property_readonly("is_traced", &Array::is_traced);
   type.def_property_readonly("T", [](const ArrayPtr& self) {
@@ -355,9 +385,12 @@ void bind_array(py::module_& module) {
   type.def("transpose", [](const ArrayPtr& self, const py::args& axes) {
     return call("transpose", {self}, {{"axes", transpose_arguments(*self, axes)}});
   });
-  type.def("astype", [](const ArrayPtr& self, py::handle dtype) {
-    return call("cast", {self}, {{"dtype", to_dtype(dtype, "astype")}});
-  }, py::arg("dtype"));
+  type.def(
+      "astype",
+      [](const ArrayPtr& self, py::handle dtype) {
+        return call("cast", {self}, {{"dtype", to_dtype(dtype, "astype")}});
+      },
+      py::arg("dtype"));
   type.def("copy", &copy);
   type.def("__getitem__", &get_item);
   type.def("__setitem__", &set_item);
@@ -369,22 +402,29 @@ void bind_array(py::module_& module) {
   type.attr("__array_ufunc__") = py::none();
 
   module.def("array", &from_numpy, py::arg("object"), py::arg("dtype") = py::none(), py::arg("copy") = true,
-             "An array from whatever numpy.asarray takes; copy=False shares the memory of a contiguous NumPy array.");
-  module.def("invoke", [](const std::string& name, py::handle inputs, const py::dict& attributes) {
-    const OpSchema& op = op_schema(name);
-    std::vector<ArrayPtr> arrays = to_inputs(op.name, inputs);
-    const Attributes typed = to_attributes(op, attributes);
-    std::vector<ArrayPtr> outputs;
-    {
-      const py::gil_scoped_release release;
-      outputs = invoke(op, std::move(arrays), typed);
-    }
-    return from_outputs(std::move(outputs));
-  }, py::arg("op"), py::arg("inputs"), py::arg("attributes") = py::dict());
-  module.def("assign", [](const ArrayPtr& target, py::handle value) {
-    const std::vector<ArrayPtr> pair = to_inputs("assign", py::make_tuple(target, value));
-    assign(pair[0], pair[1]);
-  }, py::arg("target"), py::arg("value"));
+             "An array from whatever numpy.asarray takes; copy=False shares the memory of a contiguous NumPy "
+             "array.");
+  module.def(
+      "invoke",
+      [](const std::string& name, py::handle inputs, const py::dict& attributes) {
+        const OpSchema& op = op_schema(name);
+        std::vector<ArrayPtr> arrays = to_inputs(op.name, inputs);
+        const Attributes typed = to_attributes(op, attributes);
+        std::vector<ArrayPtr> outputs;
+        {
+          const py::gil_scoped_release release;
+          outputs = invoke(op, std::move(arrays), typed);
+        }
+        return from_outputs(std::move(outputs));
+      },
+      py::arg("op"), py::arg("inputs"), py::arg("attributes") = py::dict());
+  module.def(
+      "assign",
+      [](const ArrayPtr& target, py::handle value) {
+        const std::vector<ArrayPtr> pair = to_inputs("assign", py::make_tuple(target, value));
+        assign(pair[0], pair[1]);
+      },
+      py::arg("target"), py::arg("value"));
 }
 
 }  // namespace mxpipe::bind

@@ -56,20 +56,24 @@ void bind_autograd(py::module_& module) {
         backward(heads, given, retain_graph);
       },
       py::arg("heads"), py::arg("head_gradients") = py::none(), py::arg("retain_graph") = false);
-  module.def("grad", &gradients_of, py::arg("heads"), py::arg("variables"), py::arg("head_gradients") = py::none(),
-             py::arg("retain_graph") = false, py::arg("create_graph") = false);
+  module.def("grad", &gradients_of, py::arg("heads"), py::arg("variables"),
+             py::arg("head_gradients") = py::none(), py::arg("retain_graph") = false,
+             py::arg("create_graph") = false);
 
   module.def("set_seed", [](std::uint64_t seed) { set_random_state({seed, 0}); }, py::arg("seed"));
   module.def("random_state", [] {
     const RandomState state = random_state();
     return py::make_tuple(state.seed, state.counter);
   });
-  module.def("set_random_state", [](std::uint64_t seed, std::uint64_t counter) { set_random_state({seed, counter}); },
-             py::arg("seed"), py::arg("counter"));
+  module.def(
+      "set_random_state",
+      [](std::uint64_t seed, std::uint64_t counter) { set_random_state({seed, counter}); }, py::arg("seed"),
+      py::arg("counter"));
 
   module.def("set_num_threads", &set_num_threads, py::arg("threads"));
   module.def("get_num_threads", &num_threads);
-  module.def("memory", &memory, "Bytes in live arrays and arenas (used), their peak, and freed bytes kept for reuse (cached).");
+  module.def("memory", &memory,
+             "Bytes in live arrays and arenas (used), their peak, and freed bytes kept for reuse (cached).");
   module.def("reset_peak_memory", &reset_peak_memory);
   module.def("release_cached_memory", &release_cached_memory);
 }

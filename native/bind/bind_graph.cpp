@@ -15,7 +15,9 @@ namespace {
 // Makes `trace` current for a scope, whatever way it ends.
 class TraceScope {
  public:
-  explicit TraceScope(std::shared_ptr<Trace> trace) : previous_(Trace::current()) { Trace::set_current(std::move(trace)); }
+  explicit TraceScope(std::shared_ptr<Trace> trace) : previous_(Trace::current()) {
+    Trace::set_current(std::move(trace));
+  }
   ~TraceScope() { Trace::set_current(previous_); }
   TraceScope(const TraceScope&) = delete;
   TraceScope& operator=(const TraceScope&) = delete;
@@ -36,12 +38,14 @@ class SuspendTrace {
 
 std::vector<ArrayPtr> to_array_list(py::handle result) {
   if (py::isinstance<Array>(result)) return {result.cast<ArrayPtr>()};
-  require(py::isinstance<py::sequence>(result), "trace", "the function must return an array or a flat tuple of arrays; got ",
+  require(py::isinstance<py::sequence>(result), "trace",
+          "the function must return an array or a flat tuple of arrays; got ",
           py::str(py::type::handle_of(result)).cast<std::string>(), ".");
   return result.cast<std::vector<ArrayPtr>>();
 }
 
-std::shared_ptr<Compiled> trace(const py::function& function, const std::vector<ArrayPtr>& arguments, bool training) {
+std::shared_ptr<Compiled> trace(const py::function& function, const std::vector<ArrayPtr>& arguments,
+                                bool training) {
   auto trace = std::make_shared<Trace>();
   py::tuple stand_ins(arguments.size());
   for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -62,7 +66,8 @@ std::shared_ptr<Compiled> trace(const py::function& function, const std::vector<
   }
 }
 
-// --------------------------------------------------------------------------------------------- graphs as JSON
+// --------------------------------------------------------------------------------------------- graphs as
+// JSON
 
 py::object json() { return py::module_::import("json"); }
 py::object base64() { return py::module_::import("base64"); }
@@ -118,7 +123,8 @@ std::string graph_to_json(const Graph& graph) {
   document["nodes"] = nodes;
   document["inputs"] = graph.inputs;
   document["outputs"] = outputs;
-  if (!graph.updates.empty()) fail(ErrorKind::graph, "to_json", "a graph that updates captured arrays cannot be written.");
+  if (!graph.updates.empty())
+    fail(ErrorKind::graph, "to_json", "a graph that updates captured arrays cannot be written.");
   return py::str(json().attr("dumps")(document, py::arg("separators") = py::make_tuple(",", ":")));
 }
 
@@ -126,7 +132,8 @@ std::string graph_to_json(const Graph& graph) {
 template <typename T>
 T field(py::handle document, const char* name, const std::string& where) {
   const bool is_object = py::isinstance<py::dict>(document);
-  if (!is_object || !document.contains(name)) fail(ErrorKind::graph, where, "field ", name, " must be present.");
+  if (!is_object || !document.contains(name))
+    fail(ErrorKind::graph, where, "field ", name, " must be present.");
   try {
     return document[name].cast<T>();
   } catch (const py::cast_error&) {
@@ -135,7 +142,8 @@ T field(py::handle document, const char* name, const std::string& where) {
 }
 
 TensorType type_from_python(py::handle document, const std::string& where) {
-  TensorType type{dtype_from_name(field<std::string>(document, "dtype", where), where), Shape(field<Integers>(document, "shape", where))};
+  TensorType type{dtype_from_name(field<std::string>(document, "dtype", where), where),
+                  Shape(field<Integers>(document, "shape", where))};
   for (const std::int64_t dim : type.shape) {
     if (dim < 0) fail(ErrorKind::graph, where, "field shape must hold no negative number; got ", dim, ".");
   }
@@ -146,9 +154,12 @@ TensorType type_from_python(py::handle document, const std::string& where) {
 Value value_from_python(const std::vector<std::int32_t>& pair, const Graph& graph, const std::string& where) {
   if (pair.size() != 2) fail(ErrorKind::graph, where, "a value must be [node, output].");
   const Value value{pair[0], pair[1]};
-  const bool exists = value.node >= 0 && static_cast<std::size_t>(value.node) < graph.nodes.size() && value.output >= 0 &&
+  const bool exists = value.node >= 0 && static_cast<std::size_t>(value.node) < graph.nodes.size() &&
+                      value.output >= 0 &&
                       static_cast<std::size_t>(value.output) < graph.node(value).outputs.size();
-  if (!exists) fail(ErrorKind::graph, where, "a value must be made before it is read; got [", pair[0], ", ", pair[1], "].");
+  if (!exists)
+    fail(ErrorKind::graph, where, "a value must be made before it is read; got [", pair[0], ", ", pair[1],
+         "].");
   return value;
 }
 
@@ -177,15 +188,18 @@ void add_op_from_python(Graph& graph, py::handle document, const std::string& wh
 
 void add_constant_from_python(Graph& graph, py::handle document, const std::string& where) {
   const TensorType type = type_from_python(field<py::dict>(document, "type", where), where);
-  const std::string raw = base64().attr("b64decode")(field<std::string>(document, "constant", where)).cast<std::string>();
-  if (raw.size() != type.bytes()) fail(ErrorKind::graph, where, "field constant must hold ", type.bytes(), " bytes; got ", raw.size(), ".");
+  const std::string raw =
+      base64().attr("b64decode")(field<std::string>(document, "constant", where)).cast<std::string>();
+  if (raw.size() != type.bytes())
+    fail(ErrorKind::graph, where, "field constant must hold ", type.bytes(), " bytes; got ", raw.size(), ".");
   const auto* begin = reinterpret_cast<const std::byte*>(raw.data());
   graph.add_constant(type, Bytes(begin, begin + raw.size()));
 }
 
 Graph graph_from_json(const std::string& content) {
   const py::object document = json().attr("loads")(content);
-  if (field<std::string>(document, "format", "graph") != "mxpipe.graph" || field<int>(document, "version", "graph") != 1) {
+  if (field<std::string>(document, "format", "graph") != "mxpipe.graph" ||
+      field<int>(document, "version", "graph") != 1) {
     fail(ErrorKind::graph, "graph", "fields format and version must be mxpipe.graph and 1.");
   }
   Graph graph;
@@ -211,13 +225,15 @@ Graph graph_from_json(const std::string& content) {
   return graph;
 }
 
-// ------------------------------------------------------------------------------------------------------ the rest
+// ------------------------------------------------------------------------------------------------------ the
+// rest
 
 py::list describe_values(const Graph& graph, const std::vector<Value>& values) {
   py::list result;
   for (const Value value : values) {
     const TensorType& type = graph.type(value);
-    result.append(py::make_tuple(graph.node(value).name, bind::to_python(type.shape), bind::to_python(type.dtype)));
+    result.append(
+        py::make_tuple(graph.node(value).name, bind::to_python(type.shape), bind::to_python(type.dtype)));
   }
   return result;
 }
@@ -230,14 +246,16 @@ std::vector<Value> input_values(const Graph& graph) {
 
 Graph retype_from_python(const Graph& graph, const std::vector<py::tuple>& types) {
   std::vector<TensorType> typed;
-  for (const py::tuple& pair : types) typed.push_back({to_dtype(pair[1], "retype"), to_shape(pair[0], "retype")});
+  for (const py::tuple& pair : types)
+    typed.push_back({to_dtype(pair[1], "retype"), to_shape(pair[0], "retype")});
   return retype(graph, typed);
 }
 
 Graph rename_inputs(Graph graph, const std::vector<std::string>& names) {
-  require(names.size() == graph.inputs.size(), "rename_inputs", "there must be one name an input, ", graph.inputs.size(), "; got ",
-          names.size(), ".");
-  for (std::size_t i = 0; i < names.size(); ++i) graph.nodes[static_cast<std::size_t>(graph.inputs[i])].name = names[i];
+  require(names.size() == graph.inputs.size(), "rename_inputs", "there must be one name an input, ",
+          graph.inputs.size(), "; got ", names.size(), ".");
+  for (std::size_t i = 0; i < names.size(); ++i)
+    graph.nodes[static_cast<std::size_t>(graph.inputs[i])].name = names[i];
   return graph;
 }
 
@@ -245,7 +263,8 @@ std::shared_ptr<Compiled> compile_graph(const Graph& graph) {
   TracedGraph traced;
   traced.graph = graph;
   traced.arguments = graph.inputs.size();
-  for (std::size_t i = 0; i < graph.inputs.size(); ++i) traced.inputs.push_back({TracedGraph::Source::argument, i});
+  for (std::size_t i = 0; i < graph.inputs.size(); ++i)
+    traced.inputs.push_back({TracedGraph::Source::argument, i});
   return std::make_shared<Compiled>(std::move(traced));
 }
 
@@ -316,17 +335,21 @@ py::dict describe_op(const OpSchema& op) {
 
 void bind_graph_class(py::module_& module) {
   py::class_<Graph>(module, "Graph", "A graph of ops over typed values; made by trace() or from_json().")
-      .def_property_readonly("inputs", [](const Graph& graph) { return describe_values(graph, input_values(graph)); })
-      .def_property_readonly("outputs", [](const Graph& graph) { return describe_values(graph, graph.outputs); })
+      .def_property_readonly("inputs",
+                             [](const Graph& graph) { return describe_values(graph, input_values(graph)); })
+      .def_property_readonly("outputs",
+                             [](const Graph& graph) { return describe_values(graph, graph.outputs); })
       .def("__len__", [](const Graph& graph) { return graph.nodes.size(); })
-      .def("__str__", [](const Graph& graph) {
-        std::ostringstream stream;
-        stream << graph;
-        return stream.str();
-      })
+      .def("__str__",
+           [](const Graph& graph) {
+             std::ostringstream stream;
+             stream << graph;
+             return stream.str();
+           })
       .def("to_json", &graph_to_json)
       .def_static("from_json", &graph_from_json, py::arg("text"))
-      .def("retype", &retype_from_python, py::arg("types"), "The same graph for inputs of other (shape, dtype).")
+      .def("retype", &retype_from_python, py::arg("types"),
+           "The same graph for inputs of other (shape, dtype).")
       .def("rename_inputs", &rename_inputs, py::arg("names"))
       .def("passes", &dump_passes, "(name, text) of the graph as traced and after each compiler pass.")
       .def("compile", &compile_graph, "A CompiledFunction that takes one array an input.");
@@ -334,13 +357,16 @@ void bind_graph_class(py::module_& module) {
 
 void bind_compiled_class(py::module_& module) {
   // A trace and its compiled form are one object: plans are made at the first call.
-  py::class_<Compiled, std::shared_ptr<Compiled>>(module, "CompiledFunction", "A traced function; calling it runs its plan. Thread-safe.")
+  py::class_<Compiled, std::shared_ptr<Compiled>>(module, "CompiledFunction",
+                                                  "A traced function; calling it runs its plan. Thread-safe.")
       .def("__call__", &run)
       .def("compile", [](const py::object& self) { return self; })
       .def_property_readonly("graph", [](const Compiled& compiled) { return compiled.traced().graph; })
       .def_property_readonly("captures", [](const Compiled& compiled) { return compiled.traced().captures; })
-      .def_property_readonly("sources", &describe_inputs, "Where each graph input comes from: (argument|capture|key, index).")
-      .def_property_readonly("arena_bytes", [](const Compiled& compiled) { return compiled.plan().arena_bytes(); })
+      .def_property_readonly("sources", &describe_inputs,
+                             "Where each graph input comes from: (argument|capture|key, index).")
+      .def_property_readonly("arena_bytes",
+                             [](const Compiled& compiled) { return compiled.plan().arena_bytes(); })
       .def("steps", [](const Compiled& compiled) { return compiled.plan().describe_steps(); })
       .def("memory", [](const Compiled& compiled) { return compiled.plan().describe_memory(); })
       .def("optimized", [](const Compiled& compiled) {
@@ -356,7 +382,8 @@ void bind_compiled_class(py::module_& module) {
 void bind_graph(py::module_& module) {
   bind_graph_class(module);
   bind_compiled_class(module);
-  py::class_<SuspendTrace>(module, "SuspendTrace", "Within it ops compute at once although a trace is under way.")
+  py::class_<SuspendTrace>(module, "SuspendTrace",
+                           "Within it ops compute at once although a trace is under way.")
       .def(py::init<>())
       .def("__enter__", [](SuspendTrace& self) { self.enter(); })
       .def("__exit__", [](SuspendTrace& self, const py::args&) { self.exit(); });
@@ -368,9 +395,12 @@ void bind_graph(py::module_& module) {
     return result;
   });
   module.def("ops_with_kernels", &ops_with_kernels);
-  module.def("promote_types", [](py::handle a, py::handle b) {
-    return bind::to_python(promote(to_dtype(a, "promote_types"), to_dtype(b, "promote_types")));
-  }, py::arg("a"), py::arg("b"), "The dtype in which two dtypes meet.");
+  module.def(
+      "promote_types",
+      [](py::handle a, py::handle b) {
+        return bind::to_python(promote(to_dtype(a, "promote_types"), to_dtype(b, "promote_types")));
+      },
+      py::arg("a"), py::arg("b"), "The dtype in which two dtypes meet.");
 }
 
 }  // namespace mxpipe::bind

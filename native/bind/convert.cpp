@@ -18,10 +18,12 @@ std::string type_name(py::handle object) { return py::str(py::type::handle_of(ob
 Integers to_integers(py::handle object, std::string_view where) {
   Integers integers;
   if (py::isinstance<py::int_>(object)) return {object.cast<std::int64_t>()};
-  require(py::isinstance<py::sequence>(object), where, "must be an int or a sequence of ints; got ", type_name(object), ".");
+  require(py::isinstance<py::sequence>(object), where, "must be an int or a sequence of ints; got ",
+          type_name(object), ".");
   for (const py::handle item : object) {
     require(PyIndex_Check(item.ptr()), where, "must hold ints; got ", type_name(item), ".");
-    integers.push_back(py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()))).cast<std::int64_t>());
+    integers.push_back(
+        py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()))).cast<std::int64_t>());
   }
   return integers;
 }
@@ -34,11 +36,14 @@ Attribute to_attribute(py::handle object, AttributeType type, std::string_view w
     return py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()))).cast<std::int64_t>();
   }
   if (py::isinstance<py::str>(object)) return object.cast<std::string>();
-  require(PyNumber_Check(object.ptr()) != 0, where, "must be of type ", name_of(type), "; got ", type_name(object), ".");
+  require(PyNumber_Check(object.ptr()) != 0, where, "must be of type ", name_of(type), "; got ",
+          type_name(object), ".");
   return py::float_(py::reinterpret_borrow<py::object>(object)).cast<double>();
 }
 
-bool is_python_number(py::handle object) { return PyBool_Check(object.ptr()) || PyLong_CheckExact(object.ptr()) || PyFloat_CheckExact(object.ptr()); }
+bool is_python_number(py::handle object) {
+  return PyBool_Check(object.ptr()) || PyLong_CheckExact(object.ptr()) || PyFloat_CheckExact(object.ptr());
+}
 
 DType weak_dtype(py::handle number, const DType* beside) {
   if (PyBool_Check(number.ptr())) return beside ? *beside : DType::boolean;
@@ -48,15 +53,20 @@ DType weak_dtype(py::handle number, const DType* beside) {
 
 ArrayPtr weak_scalar(std::string_view op, py::handle number, const DType* beside) {
   const DType dtype = weak_dtype(number, beside);
-  if (!PyLong_CheckExact(number.ptr()) || is_floating(dtype)) return scalar_array(py::float_(py::reinterpret_borrow<py::object>(number)).cast<double>(), dtype);
+  if (!PyLong_CheckExact(number.ptr()) || is_floating(dtype))
+    return scalar_array(py::float_(py::reinterpret_borrow<py::object>(number)).cast<double>(), dtype);
   // Integers stay integers, beyond the 53 bits of a double too.
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
   const int bits = static_cast<int>(size_of(dtype)) * 8;
-  const bool fits = overflow == 0 && (is_unsigned_integer(dtype) ? value >= 0 && (bits == 64 || value < (1LL << bits))
-                                                                 : bits == 64 || (value >= -(1LL << (bits - 1)) && value < (1LL << (bits - 1))));
-  require(fits, op, "a Python int must fit the dtype ", dtype, " of the array beside it; got ", py::str(number).cast<std::string>(), ".");
-  if (Trace::current() && std::abs(static_cast<double>(value)) < 9007199254740992.0) return scalar_array(static_cast<double>(value), dtype);
+  const bool fits =
+      overflow == 0 && (is_unsigned_integer(dtype)
+                            ? value >= 0 && (bits == 64 || value < (1LL << bits))
+                            : bits == 64 || (value >= -(1LL << (bits - 1)) && value < (1LL << (bits - 1))));
+  require(fits, op, "a Python int must fit the dtype ", dtype, " of the array beside it; got ",
+          py::str(number).cast<std::string>(), ".");
+  if (Trace::current() && std::abs(static_cast<double>(value)) < 9007199254740992.0)
+    return scalar_array(static_cast<double>(value), dtype);
   ArrayPtr array = Array::empty({dtype, Shape{}});
   std::memcpy(array->data(), &value, size_of(dtype));  // little-endian, as every supported machine
   return array;
@@ -124,13 +134,15 @@ Attributes to_attributes(const OpSchema& op, const py::dict& given) {
 ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
   if (py::isinstance<Array>(object) && !copy) return object.cast<ArrayPtr>();
   // A symbol answers every index, so NumPy would read it for ever.
-  require(!py::hasattr(object, "__mxpipe_symbol__"), "array", "a symbol has no values; got ", type_name(object), ".");
+  require(!py::hasattr(object, "__mxpipe_symbol__"), "array", "a symbol has no values; got ",
+          type_name(object), ".");
   py::object array = numpy().attr("asarray")(object);
   DType wanted = DType::float32;
   const bool given = !dtype.is_none();
   if (given) wanted = to_dtype(dtype, "array");
   const bool direct = given && wanted != DType::bfloat16;
-  array = numpy().attr("ascontiguousarray")(array, direct ? to_python(wanted) : py::object(py::none()))
+  array = numpy()
+              .attr("ascontiguousarray")(array, direct ? to_python(wanted) : py::object(py::none()))
               .attr("reshape")(array.attr("shape"));  // ascontiguousarray makes scalars one-dimensional
   const DType own = to_dtype(array.attr("dtype"), "array");
   const TensorType type{own, to_shape(array.attr("shape"), "array")};
@@ -159,7 +171,9 @@ py::object to_numpy(const ArrayPtr& array) {
   const std::byte* data = source->data();  // refuses a traced array
   py::object result = numpy().attr("empty")(to_python(source->shape()), to_python(source->dtype()));
   const std::size_t bytes = source->type().bytes();
-  if (bytes) std::memcpy(reinterpret_cast<void*>(result.attr("ctypes").attr("data").cast<std::uintptr_t>()), data, bytes);
+  if (bytes)
+    std::memcpy(reinterpret_cast<void*>(result.attr("ctypes").attr("data").cast<std::uintptr_t>()), data,
+                bytes);
   return result;
 }
 
@@ -175,7 +189,8 @@ ArrayPtr scalar_array(double value, DType dtype) {
 static py::object default_dtype(py::handle object) {
   if (py::hasattr(object, "dtype")) return py::none();
   const py::object own = numpy().attr("asarray")(object).attr("dtype");
-  return own.attr("kind").cast<std::string>() == "f" ? py::object(py::str("float32")) : py::object(py::none());
+  return own.attr("kind").cast<std::string>() == "f" ? py::object(py::str("float32"))
+                                                     : py::object(py::none());
 }
 
 std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
@@ -189,7 +204,8 @@ std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
       continue;
     }
     require(!item.is_none(), op, "inputs must be arrays; got None.");
-    inputs.push_back(py::isinstance<Array>(item) ? item.cast<ArrayPtr>() : from_numpy(item, default_dtype(item), true));
+    inputs.push_back(py::isinstance<Array>(item) ? item.cast<ArrayPtr>()
+                                                 : from_numpy(item, default_dtype(item), true));
     beside = beside ? promote(*beside, inputs.back()->dtype()) : inputs.back()->dtype();
   }
   if (!has_numbers) return inputs;
@@ -213,8 +229,10 @@ void register_errors(py::module_&) {
     try {
       if (pointer) std::rethrow_exception(pointer);
     } catch (const Error& error) {
-      static constexpr const char* kClasses[] = {"OperatorError", "GraphError", "DataError", "StorageError", "MxpipeError"};
-      const py::object type = py::module_::import("mxpipe.errors").attr(kClasses[static_cast<std::size_t>(error.kind())]);
+      static constexpr const char* kClasses[] = {"OperatorError", "GraphError", "DataError", "StorageError",
+                                                 "MxpipeError"};
+      const py::object type =
+          py::module_::import("mxpipe.errors").attr(kClasses[static_cast<std::size_t>(error.kind())]);
       py::set_error(type, error.what());
     }
   });

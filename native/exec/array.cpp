@@ -26,7 +26,8 @@ ArrayPtr Array::traced(std::shared_ptr<Trace> trace, Value value, const TensorTy
 
 std::byte* Array::data() const {
   if (is_traced()) {
-    fail(ErrorKind::graph, "array", "a traced array has a shape and dtype but no value; read it outside the traced function.");
+    fail(ErrorKind::graph, "array",
+         "a traced array has a shape and dtype but no value; read it outside the traced function.");
   }
   return storage_->data() + offset_;
 }

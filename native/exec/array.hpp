@@ -1,5 +1,5 @@
-// Arrays: what Python holds. Concrete (it has storage), or traced (it stands for a value of a graph being traced).
-// Always contiguous and row-major. A view shares storage at an offset.
+// Arrays: what Python holds. Concrete (it has storage), or traced (it stands for a value of a graph being
+// traced). Always contiguous and row-major. A view shares storage at an offset.
 #pragma once
 
 #include <memory>

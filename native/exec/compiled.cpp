@@ -23,9 +23,10 @@ class GraphSplitter {
   GraphSplitter(const Graph& joint, std::size_t forward_size, std::size_t outputs)
       : joint_(joint), forward_size_(forward_size), forward_(joint), values_(joint.nodes.size()) {
     forward_.nodes.resize(forward_size);
-    forward_.inputs.erase(std::remove_if(forward_.inputs.begin(), forward_.inputs.end(),
-                                         [&](std::int32_t node) { return static_cast<std::size_t>(node) >= forward_size; }),
-                          forward_.inputs.end());
+    forward_.inputs.erase(
+        std::remove_if(forward_.inputs.begin(), forward_.inputs.end(),
+                       [&](std::int32_t node) { return static_cast<std::size_t>(node) >= forward_size; }),
+        forward_.inputs.end());
     forward_.outputs.resize(outputs);
   }
 
@@ -50,7 +51,8 @@ class GraphSplitter {
  private:
   Value& mapped(Value old) {
     auto& outputs = values_[static_cast<std::size_t>(old.node)];
-    if (outputs.size() <= static_cast<std::size_t>(old.output)) outputs.resize(static_cast<std::size_t>(old.output) + 1);
+    if (outputs.size() <= static_cast<std::size_t>(old.output))
+      outputs.resize(static_cast<std::size_t>(old.output) + 1);
     return outputs[static_cast<std::size_t>(old.output)];
   }
 
@@ -59,7 +61,8 @@ class GraphSplitter {
   void find_residuals(std::span<const Value> results) {
     std::vector<Value> residuals;
     const auto need = [&](Value value) {
-      if (is_forward(value) && std::find(residuals.begin(), residuals.end(), value) == residuals.end()) residuals.push_back(value);
+      if (is_forward(value) && std::find(residuals.begin(), residuals.end(), value) == residuals.end())
+        residuals.push_back(value);
     };
     for (std::size_t i = forward_size_; i < joint_.nodes.size(); ++i) {
       for (const Value input : joint_.nodes[i].inputs) need(input);
@@ -99,16 +102,22 @@ class GraphSplitter {
 
 class Compiled::Node : public TapeNode {
  public:
-  Node(std::shared_ptr<const Compiled> owner, std::shared_ptr<const Differentiated> plans, std::vector<ArrayPtr> residuals,
-       std::vector<Saved> residual_inputs)
-      : owner_(std::move(owner)), plans_(std::move(plans)), residuals_(std::move(residuals)), residual_inputs_(std::move(residual_inputs)) {}
+  Node(std::shared_ptr<const Compiled> owner, std::shared_ptr<const Differentiated> plans,
+       std::vector<ArrayPtr> residuals, std::vector<Saved> residual_inputs)
+      : owner_(std::move(owner)),
+        plans_(std::move(plans)),
+        residuals_(std::move(residuals)),
+        residual_inputs_(std::move(residual_inputs)) {}
 
-  std::vector<ArrayGradient> backward(std::span<const ArrayPtr> gradients, const std::vector<bool>&, bool create_graph) override {
+  std::vector<ArrayGradient> backward(std::span<const ArrayPtr> gradients, const std::vector<bool>&,
+                                      bool create_graph) override {
     if (create_graph) {
-      fail(ErrorKind::graph, "backward", "a compiled block has no second-order gradient; call it without hybridize().");
+      fail(ErrorKind::graph, "backward",
+           "a compiled block has no second-order gradient; call it without hybridize().");
     }
     if (released_) {
-      fail(ErrorKind::graph, "backward", "a recorded graph can be walked once; pass retain_graph=True to walk it again.");
+      fail(ErrorKind::graph, "backward",
+           "a recorded graph can be walked once; pass retain_graph=True to walk it again.");
     }
     std::vector<ArrayPtr> arguments;
     for (const Saved& saved : residual_inputs_) {
@@ -119,7 +128,10 @@ class Compiled::Node : public TapeNode {
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       if (!is_floating(outputs[i].dtype)) continue;
       arguments.push_back(gradients[i] ? gradients[i]
-                                       : invoke("full", {}, {{"shape", outputs[i].shape.to_vector()}, {"value", 0.0}, {"dtype", outputs[i].dtype}})[0]);
+                                       : invoke("full", {},
+                                                {{"shape", outputs[i].shape.to_vector()},
+                                                 {"value", 0.0},
+                                                 {"dtype", outputs[i].dtype}})[0]);
     }
     return collect(plans_->backward->run(arguments));
   }
@@ -159,20 +171,27 @@ const Plan& Compiled::plan() const {
 }
 
 std::vector<ArrayPtr> Compiled::gather(std::span<const ArrayPtr> arguments) const {
-  require(arguments.size() == traced_.arguments, "compiled", "must be called with ", traced_.arguments, " arrays; got ",
-          arguments.size(), ".");
+  require(arguments.size() == traced_.arguments, "compiled", "must be called with ", traced_.arguments,
+          " arrays; got ", arguments.size(), ".");
   std::vector<ArrayPtr> inputs;
   for (const TracedGraph::Input& input : traced_.inputs) {
     switch (input.source) {
-      case TracedGraph::Source::argument: inputs.push_back(arguments[input.index]); break;
-      case TracedGraph::Source::capture: inputs.push_back(traced_.captures[input.index]); break;
-      case TracedGraph::Source::key: inputs.push_back(take_random_key(traced_.random_ticks)); break;
+      case TracedGraph::Source::argument:
+        inputs.push_back(arguments[input.index]);
+        break;
+      case TracedGraph::Source::capture:
+        inputs.push_back(traced_.captures[input.index]);
+        break;
+      case TracedGraph::Source::key:
+        inputs.push_back(take_random_key(traced_.random_ticks));
+        break;
     }
   }
   return inputs;
 }
 
-std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(const std::vector<bool>& needed) const {
+std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(
+    const std::vector<bool>& needed) const {
   const std::scoped_lock lock(mutex_);
   auto& slot = differentiated_[needed];
   if (slot) return slot;
@@ -195,7 +214,8 @@ std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(const s
   for (std::size_t i = 0; i < needed.size(); ++i) {
     if (!needed[i]) continue;
     const Gradient& gradient = gradients[next++];
-    made->forms[i] = gradient.is_row_sparse() ? Differentiated::Form::row_sparse : Differentiated::Form::dense;
+    made->forms[i] =
+        gradient.is_row_sparse() ? Differentiated::Form::row_sparse : Differentiated::Form::dense;
     if (gradient.is_row_sparse()) {
       results.insert(results.end(), {gradient.ids, gradient.rows});
     } else {
@@ -218,24 +238,28 @@ std::vector<ArrayPtr> Compiled::call(std::span<const ArrayPtr> arguments) const 
 
   std::vector<bool> needed;
   for (const ArrayPtr& input : inputs) {
-    const bool wanted = input->leaf ? input->leaf->request != GradientRequest::none : input->producer != nullptr;
+    const bool wanted =
+        input->leaf ? input->leaf->request != GradientRequest::none : input->producer != nullptr;
     needed.push_back(wanted && is_floating(input->dtype()));
   }
   const std::shared_ptr<const Differentiated> plans = differentiated(needed);
   std::vector<Saved> residual_inputs;
   for (const std::size_t index : plans->residual_inputs) residual_inputs.push_back(save(inputs[index]));
   std::vector<ArrayPtr> outputs = plans->forward->run(inputs);
-  const std::vector<ArrayPtr> residuals(outputs.begin() + static_cast<std::ptrdiff_t>(traced_.graph.outputs.size()), outputs.end());
+  const std::vector<ArrayPtr> residuals(
+      outputs.begin() + static_cast<std::ptrdiff_t>(traced_.graph.outputs.size()), outputs.end());
   outputs.resize(traced_.graph.outputs.size());
-  record(std::make_shared<Node>(shared_from_this(), plans, residuals, std::move(residual_inputs)), inputs, outputs);
+  record(std::make_shared<Node>(shared_from_this(), plans, residuals, std::move(residual_inputs)), inputs,
+         outputs);
   return outputs;
 }
 
 Graph retype(const Graph& graph, std::span<const TensorType> inputs) {
-  require(inputs.size() == graph.inputs.size(), "retype", "there must be one type an input, ", graph.inputs.size(), "; got ",
-          inputs.size(), ".");
+  require(inputs.size() == graph.inputs.size(), "retype", "there must be one type an input, ",
+          graph.inputs.size(), "; got ", inputs.size(), ".");
   Graph fresh = graph;
-  for (std::size_t i = 0; i < inputs.size(); ++i) fresh.nodes[static_cast<std::size_t>(graph.inputs[i])].outputs[0] = inputs[i];
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    fresh.nodes[static_cast<std::size_t>(graph.inputs[i])].outputs[0] = inputs[i];
   for (Node& node : fresh.nodes) {
     if (node.kind != NodeKind::op) continue;
     std::vector<TensorType> types;

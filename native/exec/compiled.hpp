@@ -1,5 +1,5 @@
-// A compiled function: a traced graph and its plans - one to compute, and where autograd records, a pair that keeps
-// what backward needs. Safe to call from several threads at once.
+// A compiled function: a traced graph and its plans - one to compute, and where autograd records, a pair that
+// keeps what backward needs. Safe to call from several threads at once.
 #pragma once
 
 #include <map>

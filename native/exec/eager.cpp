@@ -24,7 +24,8 @@ struct PreparedCall {
   bool has_elements = false;
 };
 
-std::unique_ptr<Kernel> elementwise_kernel(const OpSchema& op, std::span<const TensorType> types, PreparedCall& call) {
+std::unique_ptr<Kernel> elementwise_kernel(const OpSchema& op, std::span<const TensorType> types,
+                                           PreparedCall& call) {
   Graph graph;
   Node node;
   node.op = &op;
@@ -126,11 +127,13 @@ class CallCache {
 };
 
 CallCache& call_cache() {
-  static CallCache* cache = new CallCache;  // kernels must outlive static destruction of their libraries' users
+  static CallCache* cache =
+      new CallCache;  // kernels must outlive static destruction of their libraries' users
   return *cache;
 }
 
-std::vector<ArrayPtr> compute(const OpSchema& op, std::span<const ArrayPtr> inputs, const PreparedCall& call) {
+std::vector<ArrayPtr> compute(const OpSchema& op, std::span<const ArrayPtr> inputs,
+                              const PreparedCall& call) {
   std::vector<ArrayPtr> outputs;
   if (op.view) {
     outputs.push_back(Array::view(*inputs[0], call.outputs[0]));
@@ -181,11 +184,13 @@ Value EagerBuilder::add(ArrayPtr array) {
   return {static_cast<std::int32_t>(arrays_.size()) - 1, 0};
 }
 
-std::vector<Value> EagerBuilder::call_all(std::string_view op, std::vector<Value> inputs, Attributes attributes) {
+std::vector<Value> EagerBuilder::call_all(std::string_view op, std::vector<Value> inputs,
+                                          Attributes attributes) {
   std::vector<ArrayPtr> arrays;
   for (const Value input : inputs) arrays.push_back(array(input));
   std::vector<Value> outputs;
-  for (ArrayPtr& output : invoke(op, std::move(arrays), attributes)) outputs.push_back(add(std::move(output)));
+  for (ArrayPtr& output : invoke(op, std::move(arrays), attributes))
+    outputs.push_back(add(std::move(output)));
   return outputs;
 }
 

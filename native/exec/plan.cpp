@@ -13,11 +13,13 @@ namespace mxpipe {
 namespace {
 
 bool has_elements(const Node& node) {
-  return std::any_of(node.outputs.begin(), node.outputs.end(), [](const TensorType& type) { return type.size() != 0; });
+  return std::any_of(node.outputs.begin(), node.outputs.end(),
+                     [](const TensorType& type) { return type.size() != 0; });
 }
 
 std::string_view name_of(Place place) {
-  static constexpr std::array<std::string_view, 6> kNames{"none", "input", "constant", "arena", "output", "update"};
+  static constexpr std::array<std::string_view, 6> kNames{"none",  "input",  "constant",
+                                                          "arena", "output", "update"};
   return kNames[static_cast<std::size_t>(place)];
 }
 
@@ -32,11 +34,16 @@ struct Plan::Run {
   std::byte* address(const Home& home) const {
     switch (home.place) {
       case Place::input:
-      case Place::update: return inputs[home.index]->data();
-      case Place::constant: return const_cast<std::byte*>(plan.graph_.nodes[home.index].constant->data());
-      case Place::arena: return arena + home.index;
-      case Place::output: return outputs[home.index]->data();
-      case Place::none: break;
+      case Place::update:
+        return inputs[home.index]->data();
+      case Place::constant:
+        return const_cast<std::byte*>(plan.graph_.nodes[home.index].constant->data());
+      case Place::arena:
+        return arena + home.index;
+      case Place::output:
+        return outputs[home.index]->data();
+      case Place::none:
+        break;
     }
     return nullptr;
   }
@@ -59,7 +66,8 @@ void Plan::prepare_step(std::int32_t index) {
   step.node = index;
   for (const Value input : node.inputs) {
     types.push_back(graph_.type(input));
-    step.inputs.push_back(memory_.homes[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
+    step.inputs.push_back(
+        memory_.homes[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
   }
   step.outputs = memory_.homes[static_cast<std::size_t>(index)];
   const std::string_view op = node.program ? "elementwise" : std::string_view(node.op->name);
@@ -86,12 +94,14 @@ void Plan::give_back_arena(std::shared_ptr<Storage> arena) const {
 
 void Plan::check_inputs(std::span<const ArrayPtr> inputs) const {
   if (inputs.size() != graph_.inputs.size()) {
-    fail(ErrorKind::op, "compiled", "must be called with ", graph_.inputs.size(), " arrays; got ", inputs.size(), ".");
+    fail(ErrorKind::op, "compiled", "must be called with ", graph_.inputs.size(), " arrays; got ",
+         inputs.size(), ".");
   }
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const Node& input = graph_.nodes[static_cast<std::size_t>(graph_.inputs[i])];
     if (inputs[i]->type() == input.outputs[0]) continue;
-    fail(ErrorKind::op, "compiled", "input ", input.name, " must be ", input.outputs[0], "; got ", inputs[i]->type(), ".");
+    fail(ErrorKind::op, "compiled", "input ", input.name, " must be ", input.outputs[0], "; got ",
+         inputs[i]->type(), ".");
   }
 }
 
@@ -112,7 +122,8 @@ std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs) const {
   }
   run_copies(run);
   give_back_arena(std::move(arena));
-  for (const Update& update : graph_.updates) inputs[static_cast<std::size_t>(update.input)]->storage()->touch();
+  for (const Update& update : graph_.updates)
+    inputs[static_cast<std::size_t>(update.input)]->storage()->touch();
   return std::move(run.outputs);
 }
 
@@ -129,7 +140,8 @@ void Plan::run_copies(const Run& run) const {
     staged.emplace_back(&copy, std::vector<std::byte>(from, from + bytes_of(copy)));
   }
   for (const MemoryPlan::Copy& copy : memory_.copies) {
-    const bool waits = std::any_of(staged.begin(), staged.end(), [&](const auto& entry) { return entry.first == &copy; });
+    const bool waits =
+        std::any_of(staged.begin(), staged.end(), [&](const auto& entry) { return entry.first == &copy; });
     if (waits || bytes_of(copy) == 0) continue;
     std::memmove(run.address(copy.to), run.address(home_of(copy.from)), bytes_of(copy));
   }

@@ -1,5 +1,5 @@
-// A plan: a compiled graph as data - prepared kernels, slots, one arena. It runs with no allocation but its results,
-// from any thread; every running thread has an arena of its own, kept for the next run.
+// A plan: a compiled graph as data - prepared kernels, slots, one arena. It runs with no allocation but its
+// results, from any thread; every running thread has an arena of its own, kept for the next run.
 #pragma once
 
 #include <memory>

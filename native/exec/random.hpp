@@ -1,5 +1,5 @@
-// The random state: (seed, counter). Every call of a random op takes one tick, in program order, whichever door it
-// came through; a checkpoint of these two numbers resumes the stream exactly.
+// The random state: (seed, counter). Every call of a random op takes one tick, in program order, whichever
+// door it came through; a checkpoint of these two numbers resumes the stream exactly.
 #pragma once
 
 #include <cstdint>

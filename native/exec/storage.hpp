@@ -1,5 +1,5 @@
-// Memory. Blocks come from a cache of freed blocks (fresh pages cost more than most kernels); large ones ask for
-// huge pages. Who calls: Array and Plan only.
+// Memory. Blocks come from a cache of freed blocks (fresh pages cost more than most kernels); large ones ask
+// for huge pages. Who calls: Array and Plan only.
 #pragma once
 
 #include <atomic>

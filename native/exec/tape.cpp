@@ -56,14 +56,16 @@ std::shared_ptr<const GradientPlan> make_gradient_plan(const OpSchema& op, const
   }
   made->plan = std::make_unique<Plan>(graph);
   const std::vector<int> uses = count_uses(made->plan->graph());
-  for (const std::int32_t input : made->plan->graph().inputs) made->reads.push_back(uses[static_cast<std::size_t>(input)] > 0);
+  for (const std::int32_t input : made->plan->graph().inputs)
+    made->reads.push_back(uses[static_cast<std::size_t>(input)] > 0);
   return made;
 }
 
 std::shared_ptr<const GradientPlan> gradient_plan(const OpSchema& op, const Attributes& attributes,
                                                   std::span<const TensorType> inputs,
                                                   std::span<const TensorType> outputs,
-                                                  const std::vector<bool>& present, const std::vector<bool>& needed) {
+                                                  const std::vector<bool>& present,
+                                                  const std::vector<bool>& needed) {
   static std::mutex mutex;
   static auto* plans = new std::unordered_map<std::string, std::shared_ptr<const GradientPlan>>;
   constexpr std::size_t kMostPlans = 4096;
@@ -78,7 +80,8 @@ std::shared_ptr<const GradientPlan> gradient_plan(const OpSchema& op, const Attr
     const std::scoped_lock lock(mutex);
     if (const auto found = plans->find(key); found != plans->end()) return found->second;
   }
-  std::shared_ptr<const GradientPlan> made = make_gradient_plan(op, attributes, inputs, outputs, present, needed);
+  std::shared_ptr<const GradientPlan> made =
+      make_gradient_plan(op, attributes, inputs, outputs, present, needed);
   const std::scoped_lock lock(mutex);
   if (plans->size() >= kMostPlans) plans->clear();
   (*plans)[key] = made;
@@ -95,9 +98,11 @@ class OpTapeNode : public TapeNode {
   std::vector<ArrayGradient> backward(std::span<const ArrayPtr> gradients, const std::vector<bool>& needed,
                                       bool create_graph) override {
     if (op_.zero_gradient) return std::vector<ArrayGradient>(inputs.size());
-    if (!op_.gradient) fail(ErrorKind::op, op_.name, "must be differentiable to take part in a gradient; it is not.");
+    if (!op_.gradient)
+      fail(ErrorKind::op, op_.name, "must be differentiable to take part in a gradient; it is not.");
     if (results_.empty()) {
-      fail(ErrorKind::graph, "backward", "a recorded graph can be walked once; pass retain_graph=True to walk it again.");
+      fail(ErrorKind::graph, "backward",
+           "a recorded graph can be walked once; pass retain_graph=True to walk it again.");
     }
     return create_graph ? backward_recorded(gradients, needed) : backward_planned(gradients, needed);
   }
@@ -108,7 +113,8 @@ class OpTapeNode : public TapeNode {
   }
 
  private:
-  std::vector<ArrayGradient> backward_planned(std::span<const ArrayPtr> gradients, const std::vector<bool>& needed) {
+  std::vector<ArrayGradient> backward_planned(std::span<const ArrayPtr> gradients,
+                                              const std::vector<bool>& needed) {
     std::vector<TensorType> types;
     std::vector<ArrayPtr> arguments;
     std::vector<const Saved*> saved;
@@ -143,7 +149,8 @@ class OpTapeNode : public TapeNode {
     return results;
   }
 
-  std::vector<ArrayGradient> backward_recorded(std::span<const ArrayPtr> gradients, const std::vector<bool>& needed) {
+  std::vector<ArrayGradient> backward_recorded(std::span<const ArrayPtr> gradients,
+                                               const std::vector<bool>& needed) {
     EagerBuilder builder;
     std::vector<Value> input_values, output_values, gradient_values;
     for (const Saved& input : inputs) input_values.push_back(builder.add(input.array));
@@ -153,7 +160,8 @@ class OpTapeNode : public TapeNode {
       linked->output = static_cast<int>(i);
       output_values.push_back(builder.add(std::move(linked)));
     }
-    for (const ArrayPtr& gradient : gradients) gradient_values.push_back(gradient ? builder.add(gradient) : Value{});
+    for (const ArrayPtr& gradient : gradients)
+      gradient_values.push_back(gradient ? builder.add(gradient) : Value{});
     std::vector<ArrayGradient> results(inputs.size());
     const std::vector<Gradient> made =
         op_.gradient({builder, attributes_, input_values, output_values, gradient_values, needed});
@@ -174,10 +182,12 @@ class OpTapeNode : public TapeNode {
   std::vector<Saved> results_;
 };
 
-// ------------------------------------------------------------------------------------------------- backward walk
+// ------------------------------------------------------------------------------------------------- backward
+// walk
 
 Gradient to_values(EagerBuilder& builder, const ArrayGradient& gradient) {
-  if (gradient.is_row_sparse()) return Gradient::row_sparse(builder.add(gradient.ids), builder.add(gradient.rows));
+  if (gradient.is_row_sparse())
+    return Gradient::row_sparse(builder.add(gradient.ids), builder.add(gradient.rows));
   return builder.add(gradient.dense);
 }
 
@@ -198,7 +208,8 @@ void accumulate(ArrayGradient& held, const ArrayGradient& fresh, const TensorTyp
     return;
   }
   EagerBuilder builder;
-  held = to_arrays(builder, add_gradients(builder, to_values(builder, held), to_values(builder, fresh), type));
+  held =
+      to_arrays(builder, add_gradients(builder, to_values(builder, held), to_values(builder, fresh), type));
 }
 
 ArrayPtr densify(const ArrayGradient& gradient, const TensorType& type) {
@@ -297,12 +308,13 @@ class Walk {
 void start_all(Walk& walk, std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gradients) {
   for (std::size_t i = 0; i < heads.size(); ++i) {
     if (!heads[i]->takes_gradient()) {
-      fail(ErrorKind::graph, "backward", "a head must have been computed under autograd.record() from arrays with attach_grad().");
+      fail(ErrorKind::graph, "backward",
+           "a head must have been computed under autograd.record() from arrays with attach_grad().");
     }
     const bool given = i < head_gradients.size() && head_gradients[i];
     if (given && !(head_gradients[i]->type() == heads[i]->type())) {
-      fail(ErrorKind::op, "backward", "a head gradient must have its head's type ", heads[i]->type(), "; got ",
-           head_gradients[i]->type(), ".");
+      fail(ErrorKind::op, "backward", "a head gradient must have its head's type ", heads[i]->type(),
+           "; got ", head_gradients[i]->type(), ".");
     }
     walk.start(*heads[i], given ? head_gradients[i] : ones_like(heads[i]->type()));
   }
@@ -318,7 +330,8 @@ bool set_training(bool on) { return std::exchange(training, on); }
 std::vector<bool> TapeNode::needed_inputs() const {
   std::vector<bool> needed;
   for (const Saved& input : inputs) {
-    const bool wanted = input.array->leaf ? input.array->leaf->request != GradientRequest::none : input.array->producer != nullptr;
+    const bool wanted = input.array->leaf ? input.array->leaf->request != GradientRequest::none
+                                          : input.array->producer != nullptr;
     needed.push_back(wanted && is_floating(input.array->dtype()));
   }
   return needed;
@@ -339,7 +352,8 @@ bool any_takes_gradient(std::span<const ArrayPtr> inputs) {
   return false;
 }
 
-void record(std::shared_ptr<TapeNode> node, std::span<const ArrayPtr> inputs, std::span<const ArrayPtr> outputs) {
+void record(std::shared_ptr<TapeNode> node, std::span<const ArrayPtr> inputs,
+            std::span<const ArrayPtr> outputs) {
   static std::atomic<std::uint64_t> next{1};
   node->sequence = next++;
   for (const ArrayPtr& input : inputs) node->inputs.push_back(save(input));
@@ -377,8 +391,10 @@ void backward(std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gr
   }
 }
 
-std::vector<ArrayGradient> gradients(std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gradients,
-                                     std::span<const ArrayPtr> variables, bool retain_graph, bool create_graph) {
+std::vector<ArrayGradient> gradients(std::span<const ArrayPtr> heads,
+                                     std::span<const ArrayPtr> head_gradients,
+                                     std::span<const ArrayPtr> variables, bool retain_graph,
+                                     bool create_graph) {
   if (Trace::current()) {
     std::vector<ArrayPtr> given;
     for (std::size_t i = 0; i < heads.size(); ++i) {
@@ -396,7 +412,10 @@ std::vector<ArrayGradient> gradients(std::span<const ArrayPtr> heads, std::span<
   for (const ArrayPtr& variable : variables) {
     const ArrayGradient* found = walk.find(*variable);
     ArrayGradient zero;
-    if (!found) zero.dense = invoke("full", {}, {{"shape", variable->shape().to_vector()}, {"value", 0.0}, {"dtype", variable->dtype()}})[0];
+    if (!found)
+      zero.dense =
+          invoke("full", {},
+                 {{"shape", variable->shape().to_vector()}, {"value", 0.0}, {"dtype", variable->dtype()}})[0];
     results.push_back(found ? canonical(*found) : zero);
   }
   return results;

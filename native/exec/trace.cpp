@@ -15,7 +15,8 @@ Value match_type(Builder& builder, Value value, const TensorType& type) {
   if (builder.type(value).shape != type.shape) {
     value = builder.call("broadcast_to", {value}, {{"shape", type.shape.to_vector()}});
   }
-  return builder.type(value).dtype == type.dtype ? value : builder.call("cast", {value}, {{"dtype", type.dtype}});
+  return builder.type(value).dtype == type.dtype ? value
+                                                 : builder.call("cast", {value}, {{"dtype", type.dtype}});
 }
 
 }  // namespace
@@ -58,7 +59,8 @@ Value Trace::key() {
   return key_;
 }
 
-std::vector<ArrayPtr> Trace::call(const OpSchema& op, std::span<const ArrayPtr> inputs, const Attributes& attributes) {
+std::vector<ArrayPtr> Trace::call(const OpSchema& op, std::span<const ArrayPtr> inputs,
+                                  const Attributes& attributes) {
   std::vector<Value> values;
   for (const ArrayPtr& input : inputs) values.push_back(value_of(*input));
   Attributes given = attributes;
@@ -68,7 +70,8 @@ std::vector<ArrayPtr> Trace::call(const OpSchema& op, std::span<const ArrayPtr> 
   }
   GraphBuilder builder(graph_);
   std::vector<ArrayPtr> outputs;
-  for (const Value value : builder.call_all(op.name, std::move(values), std::move(given))) outputs.push_back(wrap(value));
+  for (const Value value : builder.call_all(op.name, std::move(values), std::move(given)))
+    outputs.push_back(wrap(value));
   return outputs;
 }
 
@@ -85,7 +88,8 @@ void Trace::assign(Array& target, const ArrayPtr& value) {
   capture_assigned_[index] = true;
 }
 
-std::vector<ArrayGradient> Trace::gradients(std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gradients,
+std::vector<ArrayGradient> Trace::gradients(std::span<const ArrayPtr> heads,
+                                            std::span<const ArrayPtr> head_gradients,
                                             std::span<const ArrayPtr> variables) {
   std::vector<Value> head_values, gradient_values, variable_values;
   for (const ArrayPtr& head : heads) head_values.push_back(value_of(*head));
@@ -111,12 +115,20 @@ std::vector<ArrayPtr> Trace::inline_graph(const TracedGraph& traced, std::span<c
     const auto node = static_cast<std::size_t>(traced.graph.inputs[i]);
     const TracedGraph::Input& input = traced.inputs[i];
     switch (input.source) {
-      case TracedGraph::Source::argument: values[node] = {value_of(*arguments[input.index])}; break;
-      case TracedGraph::Source::capture: values[node] = {value_of(*traced.captures[input.index])}; break;
-      case TracedGraph::Source::key: values[node] = {key()}; break;
+      case TracedGraph::Source::argument:
+        values[node] = {value_of(*arguments[input.index])};
+        break;
+      case TracedGraph::Source::capture:
+        values[node] = {value_of(*traced.captures[input.index])};
+        break;
+      case TracedGraph::Source::key:
+        values[node] = {key()};
+        break;
     }
   }
-  const auto mapped = [&](Value old) { return values[static_cast<std::size_t>(old.node)][static_cast<std::size_t>(old.output)]; };
+  const auto mapped = [&](Value old) {
+    return values[static_cast<std::size_t>(old.node)][static_cast<std::size_t>(old.output)];
+  };
   for (std::size_t i = 0; i < traced.graph.nodes.size(); ++i) {
     Node node = traced.graph.nodes[i];
     if (node.kind == NodeKind::input) continue;
@@ -141,7 +153,8 @@ std::vector<ArrayPtr> Trace::inline_graph(const TracedGraph& traced, std::span<c
 TracedGraph Trace::finish(std::span<const ArrayPtr> outputs) {
   for (const ArrayPtr& output : outputs) graph_.outputs.push_back(value_of(*output));
   for (std::size_t i = 0; i < captures_.size(); ++i) {
-    if (capture_assigned_[i]) graph_.updates.push_back({static_cast<std::int32_t>(capture_inputs_[i]), capture_values_[i]});
+    if (capture_assigned_[i])
+      graph_.updates.push_back({static_cast<std::int32_t>(capture_inputs_[i]), capture_values_[i]});
   }
   return {std::move(graph_), std::move(inputs_), std::move(captures_), arguments_, ticks_};
 }

@@ -1,5 +1,6 @@
-// Tracing: while a trace is current on this thread, every op call appends a node instead of computing, and concrete
-// arrays met on the way (parameters, optimizer state) become captured inputs by the identity of their storage.
+// Tracing: while a trace is current on this thread, every op call appends a node instead of computing, and
+// concrete arrays met on the way (parameters, optimizer state) become captured inputs by the identity of
+// their storage.
 #pragma once
 
 #include <map>
@@ -33,10 +34,12 @@ class Trace : public std::enable_shared_from_this<Trace> {
   static void set_current(std::shared_ptr<Trace> trace);
 
   ArrayPtr add_argument(const TensorType& type, std::string name);
-  std::vector<ArrayPtr> call(const OpSchema& op, std::span<const ArrayPtr> inputs, const Attributes& attributes);
+  std::vector<ArrayPtr> call(const OpSchema& op, std::span<const ArrayPtr> inputs,
+                             const Attributes& attributes);
   void assign(Array& target, const ArrayPtr& value);
   // Gradients by the graph pass.
-  std::vector<ArrayGradient> gradients(std::span<const ArrayPtr> heads, std::span<const ArrayPtr> head_gradients,
+  std::vector<ArrayGradient> gradients(std::span<const ArrayPtr> heads,
+                                       std::span<const ArrayPtr> head_gradients,
                                        std::span<const ArrayPtr> variables);
   // Appends a finished graph, as if its ops had been called one by one.
   std::vector<ArrayPtr> inline_graph(const TracedGraph& traced, std::span<const ArrayPtr> arguments);
@@ -56,8 +59,8 @@ class Trace : public std::enable_shared_from_this<Trace> {
   Graph graph_;
   std::vector<TracedGraph::Input> inputs_;
   std::vector<ArrayPtr> captures_;
-  std::vector<std::size_t> capture_inputs_;   // position in Graph::inputs
-  std::vector<Value> capture_values_;         // as of now
+  std::vector<std::size_t> capture_inputs_;  // position in Graph::inputs
+  std::vector<Value> capture_values_;        // as of now
   std::vector<bool> capture_assigned_;
   std::map<Identity, std::size_t> known_;
   std::size_t arguments_ = 0;

@@ -31,7 +31,8 @@ std::ostream& operator<<(std::ostream& stream, const Attribute& value) {
 }
 
 const Attribute* Attributes::find(std::string_view name) const {
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.first == name; });
+  const auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.first == name; });
   return found == entries_.end() ? nullptr : &found->second;
 }
 

@@ -18,7 +18,8 @@ using Integers = std::vector<std::int64_t>;
 
 enum class AttributeType { boolean, integer, real, string, integers, dtype };
 
-using Attribute = std::variant<bool, std::int64_t, double, std::string, Integers, DType>;  // order of AttributeType
+using Attribute =
+    std::variant<bool, std::int64_t, double, std::string, Integers, DType>;  // order of AttributeType
 
 inline AttributeType type_of(const Attribute& value) { return static_cast<AttributeType>(value.index()); }
 std::string_view name_of(AttributeType type);

@@ -31,10 +31,14 @@ constexpr std::array<Facts, kDTypeCount> kFacts{{
 
 DType signed_of_size(std::size_t bytes) {
   switch (bytes) {
-    case 1: return DType::int8;
-    case 2: return DType::int16;
-    case 4: return DType::int32;
-    default: return DType::int64;
+    case 1:
+      return DType::int8;
+    case 2:
+      return DType::int16;
+    case 4:
+      return DType::int32;
+    default:
+      return DType::int64;
   }
 }
 
@@ -59,8 +63,10 @@ std::size_t size_of(DType dtype) { return kFacts[static_cast<std::size_t>(dtype)
 std::string_view name_of(DType dtype) { return kFacts[static_cast<std::size_t>(dtype)].name; }
 
 DType dtype_from_name(std::string_view name, std::string_view where) {
-  const auto found = std::find_if(kFacts.begin(), kFacts.end(), [&](const Facts& f) { return f.name == name; });
-  require(found != kFacts.end(), where, "dtype must be one of float32, float64, float16, bfloat16, int8..int64, ",
+  const auto found =
+      std::find_if(kFacts.begin(), kFacts.end(), [&](const Facts& f) { return f.name == name; });
+  require(found != kFacts.end(), where,
+          "dtype must be one of float32, float64, float16, bfloat16, int8..int64, ",
           "uint8..uint64, bool; got ", name, ".");
   return static_cast<DType>(found - kFacts.begin());
 }

@@ -1,4 +1,5 @@
-// Element types and the promotion between them (array API standard; int64 with float32 gives float32, as MXNet does).
+// Element types and the promotion between them (array API standard; int64 with float32 gives float32, as
+// MXNet does).
 #pragma once
 
 #include <cstddef>

@@ -42,21 +42,23 @@ struct Node {
   std::shared_ptr<const Program> program;  // of an "elementwise" node, made by the fuse pass
 };
 
-// A captured input that the graph overwrites when it runs: `value` is written to input `input`'s storage after
-// every read of its old content.
+// A captured input that the graph overwrites when it runs: `value` is written to input `input`'s storage
+// after every read of its old content.
 struct Update {
   std::int32_t input = 0;  // position in Graph::inputs
   Value value;
 };
 
 struct Graph {
-  std::vector<Node> nodes;            // in topological order
-  std::vector<std::int32_t> inputs;   // node ids, in calling order
+  std::vector<Node> nodes;           // in topological order
+  std::vector<std::int32_t> inputs;  // node ids, in calling order
   std::vector<Value> outputs;
   std::vector<Update> updates;
 
   const Node& node(Value value) const { return nodes[static_cast<std::size_t>(value.node)]; }
-  const TensorType& type(Value value) const { return node(value).outputs[static_cast<std::size_t>(value.output)]; }
+  const TensorType& type(Value value) const {
+    return node(value).outputs[static_cast<std::size_t>(value.output)];
+  }
 
   Value add_input(TensorType type, std::string name);
   Value add_constant(TensorType type, Bytes bytes);

@@ -9,14 +9,14 @@ constexpr std::string_view kTypeNames[] = {"f32", "f64", "i32", "i64"};
 
 // In the order of Opcode.
 constexpr std::string_view kOpcodeNames[] = {
-    "load",     "store",      "constant", "convert",   "round_to",
-    "add",      "subtract",   "multiply", "divide",    "power",
-    "maximum",  "minimum",    "modulo",   "floor_divide",
-    "negative", "absolute",   "sign",     "square",    "reciprocal", "sqrt", "rsqrt",
-    "exp",      "expm1",      "log",      "log1p",     "sin",        "cos",  "tanh", "sigmoid", "erf", "softplus",
-    "floor",    "ceil",       "round",    "relu",      "multiply_if_positive",
-    "equal",    "not_equal",  "less",     "less_equal", "greater",   "greater_equal", "is_nan",
-    "logical_and", "logical_or", "logical_not", "select", "random_uniform"};
+    "load",       "store",        "constant",   "convert",     "round_to", "add",
+    "subtract",   "multiply",     "divide",     "power",       "maximum",  "minimum",
+    "modulo",     "floor_divide", "negative",   "absolute",    "sign",     "square",
+    "reciprocal", "sqrt",         "rsqrt",      "exp",         "expm1",    "log",
+    "log1p",      "sin",          "cos",        "tanh",        "sigmoid",  "erf",
+    "softplus",   "floor",        "ceil",       "round",       "relu",     "multiply_if_positive",
+    "equal",      "not_equal",    "less",       "less_equal",  "greater",  "greater_equal",
+    "is_nan",     "logical_and",  "logical_or", "logical_not", "select",   "random_uniform"};
 
 static_assert(std::size(kOpcodeNames) == static_cast<std::size_t>(Opcode::random_uniform) + 1);
 
@@ -39,7 +39,8 @@ void print(std::ostream& stream, const Instruction& instruction) {
       }
       return;
     case Opcode::random_uniform:
-      stream << 'r' << instruction.destination << " = random_uniform.f32 in" << a << " + " << instruction.integer;
+      stream << 'r' << instruction.destination << " = random_uniform.f32 in" << a << " + "
+             << instruction.integer;
       return;
     default:
       break;
@@ -110,7 +111,8 @@ int source_count(Opcode opcode) {
 std::ostream& operator<<(std::ostream& stream, const Program& program) {
   stream << "program over " << program.shape << ", " << program.registers << " registers\n";
   for (std::size_t i = 0; i < program.inputs.size(); ++i) {
-    stream << "  in" << i << ": " << program.inputs[i].dtype << " strides " << program.inputs[i].strides << '\n';
+    stream << "  in" << i << ": " << program.inputs[i].dtype << " strides " << program.inputs[i].strides
+           << '\n';
   }
   for (std::size_t i = 0; i < program.outputs.size(); ++i) {
     stream << "  out" << i << ": " << program.outputs[i] << '\n';

@@ -27,20 +27,55 @@ enum class Opcode : std::uint8_t {
   store,     // output operand `destination` <- register sources[0] of `type`
   constant,  // destination <- immediate[0] (or integer when `type` is an integer)
   convert,   // destination (type) <- sources[0] (of type `from`); float to integer truncates toward zero
-  round_to,  // destination <- sources[0] rounded (floats) or wrapped (integers) to `dtype`, kept in its register type
+  round_to,  // destination <- sources[0] rounded (floats) or wrapped (integers) to `dtype`, kept in its
+             // register type
   // arithmetic, in `type`
-  add, subtract, multiply, divide, power, maximum, minimum, modulo, floor_divide,
-  negative, absolute, sign, square, reciprocal, sqrt, rsqrt,
-  exp, expm1, log, log1p, sin, cos, tanh, sigmoid, erf, softplus,
-  floor, ceil, round,
-  relu,        // max(x, 0), and NaN stays NaN
+  add,
+  subtract,
+  multiply,
+  divide,
+  power,
+  maximum,
+  minimum,
+  modulo,
+  floor_divide,
+  negative,
+  absolute,
+  sign,
+  square,
+  reciprocal,
+  sqrt,
+  rsqrt,
+  exp,
+  expm1,
+  log,
+  log1p,
+  sin,
+  cos,
+  tanh,
+  sigmoid,
+  erf,
+  softplus,
+  floor,
+  ceil,
+  round,
+  relu,                  // max(x, 0), and NaN stays NaN
   multiply_if_positive,  // destination <- sources[1] > 0 ? sources[0] : 0   (gradient of relu)
   // comparisons: sources in `type`, destination i32 holding 0 or 1
-  equal, not_equal, less, less_equal, greater, greater_equal, is_nan,
+  equal,
+  not_equal,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  is_nan,
   // on i32 truth values
-  logical_and, logical_or, logical_not,
+  logical_and,
+  logical_or,
+  logical_not,
   select,  // destination (type) <- sources[0] (i32) != 0 ? sources[1] : sources[2]
-  // counter-based random numbers: uniform in [0, 1), f32, a function of (seed, counter + integer, element index).
+  // counter-based random numbers: uniform in [0, 1), f32, a function of (seed, counter + integer, element
+  // index).
   // sources[0] names an *input operand* of type uint64 and shape (2,), holding {seed, counter}.
   random_uniform,
 };

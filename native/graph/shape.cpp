@@ -7,7 +7,8 @@
 namespace mxpipe {
 
 Shape::Shape(std::span<const std::int64_t> dims) {
-  require(dims.size() <= kMaxRank, "shape", "an array must have at most ", kMaxRank, " axes; got ", dims.size(), ".");
+  require(dims.size() <= kMaxRank, "shape", "an array must have at most ", kMaxRank, " axes; got ",
+          dims.size(), ".");
   std::copy(dims.begin(), dims.end(), dims_.begin());
   rank_ = static_cast<int>(dims.size());
 }
@@ -29,7 +30,9 @@ void Shape::push_back(std::int64_t dim) {
   dims_[static_cast<std::size_t>(rank_++)] = dim;
 }
 
-bool Shape::operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+bool Shape::operator==(const Shape& other) const {
+  return std::equal(begin(), end(), other.begin(), other.end());
+}
 
 std::ostream& operator<<(std::ostream& stream, const Shape& shape) {
   stream << "(";

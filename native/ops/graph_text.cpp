@@ -36,7 +36,9 @@ void print_node(std::ostream& stream, const Graph& graph, std::size_t index) {
 void check_value(const Graph& graph, Value value, std::size_t limit, std::string_view where) {
   const bool exists = value.node >= 0 && static_cast<std::size_t>(value.node) < limit && value.output >= 0 &&
                       static_cast<std::size_t>(value.output) < graph.node(value).outputs.size();
-  if (!exists) fail(ErrorKind::graph, where, "must read a value made before it; got %", value.node, ".", value.output, ".");
+  if (!exists)
+    fail(ErrorKind::graph, where, "must read a value made before it; got %", value.node, ".", value.output,
+         ".");
 }
 
 void check_node(const Graph& graph, std::size_t index) {

@@ -48,19 +48,42 @@ Bytes scalar_bytes(double value, DType dtype) {
   Bytes bytes(size_of(dtype));
   const auto put = [&](auto typed) { std::memcpy(bytes.data(), &typed, sizeof(typed)); };
   switch (dtype) {
-    case DType::float32: put(static_cast<float>(value)); break;
-    case DType::float64: put(value); break;
-    case DType::int8: put(static_cast<std::int8_t>(value)); break;
-    case DType::int16: put(static_cast<std::int16_t>(value)); break;
-    case DType::int32: put(static_cast<std::int32_t>(value)); break;
-    case DType::int64: put(static_cast<std::int64_t>(value)); break;
-    case DType::uint8: put(static_cast<std::uint8_t>(value)); break;
-    case DType::uint16: put(static_cast<std::uint16_t>(value)); break;
-    case DType::uint32: put(static_cast<std::uint32_t>(value)); break;
-    case DType::uint64: put(static_cast<std::uint64_t>(value)); break;
-    case DType::boolean: put(static_cast<std::uint8_t>(value != 0)); break;
+    case DType::float32:
+      put(static_cast<float>(value));
+      break;
+    case DType::float64:
+      put(value);
+      break;
+    case DType::int8:
+      put(static_cast<std::int8_t>(value));
+      break;
+    case DType::int16:
+      put(static_cast<std::int16_t>(value));
+      break;
+    case DType::int32:
+      put(static_cast<std::int32_t>(value));
+      break;
+    case DType::int64:
+      put(static_cast<std::int64_t>(value));
+      break;
+    case DType::uint8:
+      put(static_cast<std::uint8_t>(value));
+      break;
+    case DType::uint16:
+      put(static_cast<std::uint16_t>(value));
+      break;
+    case DType::uint32:
+      put(static_cast<std::uint32_t>(value));
+      break;
+    case DType::uint64:
+      put(static_cast<std::uint64_t>(value));
+      break;
+    case DType::boolean:
+      put(static_cast<std::uint8_t>(value != 0));
+      break;
     case DType::float16:
-    case DType::bfloat16: fail(ErrorKind::internal, "constant", "16-bit floats are made by a cast.");
+    case DType::bfloat16:
+      fail(ErrorKind::internal, "constant", "16-bit floats are made by a cast.");
   }
   return bytes;
 }
@@ -93,8 +116,9 @@ std::vector<const OpSchema*> all_ops() {
 
 Attributes complete_attributes(const OpSchema& op, const Attributes& given) {
   for (const auto& [name, value] : given.entries()) {
-    const bool known = std::any_of(op.attributes.begin(), op.attributes.end(),
-                                   [&, wanted = std::string_view(name)](const AttributeSchema& a) { return a.name == wanted; });
+    const bool known = std::any_of(
+        op.attributes.begin(), op.attributes.end(),
+        [&, wanted = std::string_view(name)](const AttributeSchema& a) { return a.name == wanted; });
     require(known, op.name, "attributes must be declared ones; got ", name, ".");
   }
   Attributes complete;
@@ -106,8 +130,8 @@ Attributes complete_attributes(const OpSchema& op, const Attributes& given) {
       continue;
     }
     std::optional<Attribute> typed = coerce(*value, schema.type);
-    require(typed.has_value(), op.name, "attribute ", schema.name, " must be of type ", name_of(schema.type), "; got ",
-            *value, " of type ", name_of(type_of(*value)), ".");
+    require(typed.has_value(), op.name, "attribute ", schema.name, " must be of type ", name_of(schema.type),
+            "; got ", *value, " of type ", name_of(type_of(*value)), ".");
     complete.set(schema.name, std::move(*typed));
   }
   return complete;
@@ -124,7 +148,8 @@ Node make_node(const OpSchema& op, std::vector<Value> inputs, std::span<const Te
   return node;
 }
 
-std::vector<Value> GraphBuilder::call_all(std::string_view op, std::vector<Value> inputs, Attributes attributes) {
+std::vector<Value> GraphBuilder::call_all(std::string_view op, std::vector<Value> inputs,
+                                          Attributes attributes) {
   std::vector<TensorType> types;
   for (const Value input : inputs) types.push_back(graph_.type(input));
   Node node = make_node(op_schema(op), std::move(inputs), types, attributes);

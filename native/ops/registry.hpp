@@ -1,6 +1,7 @@
-// The op registry: an op is declared once, in a family file of this folder, and everything else derives from the
-// declaration - the Python function and its stub, serialization, gradients, the fuser's decision, the test row.
-// What enters: OpSchema objects at load time. What leaves: lookups by name. Who calls: everyone above.
+// The op registry: an op is declared once, in a family file of this folder, and everything else derives from
+// the declaration - the Python function and its stub, serialization, gradients, the fuser's decision, the
+// test row. What enters: OpSchema objects at load time. What leaves: lookups by name. Who calls: everyone
+// above.
 #pragma once
 
 #include <functional>
@@ -37,7 +38,8 @@ struct AttributeSchema {
 class Builder {
  public:
   virtual ~Builder() = default;
-  virtual std::vector<Value> call_all(std::string_view op, std::vector<Value> inputs, Attributes attributes = {}) = 0;
+  virtual std::vector<Value> call_all(std::string_view op, std::vector<Value> inputs,
+                                      Attributes attributes = {}) = 0;
   virtual const TensorType& type(Value value) const = 0;
 
   Value call(std::string_view op, std::vector<Value> inputs, Attributes attributes = {}) {
@@ -73,8 +75,8 @@ struct GradientCall {
   const Attributes& attributes;
   std::span<const Value> inputs;
   std::span<const Value> outputs;
-  std::span<const Value> gradients;     // of the outputs; an invalid Value means zero
-  const std::vector<bool>& needed;      // per input
+  std::span<const Value> gradients;  // of the outputs; an invalid Value means zero
+  const std::vector<bool>& needed;   // per input
 
   const TensorType& type(Value value) const { return builder.type(value); }
 };
@@ -85,8 +87,8 @@ class ProgramBuilder {
   virtual ~ProgramBuilder() = default;
   using Register = std::uint16_t;  // a virtual register; the pass assigns real ones
 
-  virtual Register input(int index) = 0;                   // input `index` in its own dtype's register type
-  virtual Register input_as(int index, DType dtype) = 0;   // converted to compute in `dtype`
+  virtual Register input(int index) = 0;                  // input `index` in its own dtype's register type
+  virtual Register input_as(int index, DType dtype) = 0;  // converted to compute in `dtype`
   virtual Register constant(double value, DType dtype) = 0;
   virtual Register emit(Opcode opcode, DType dtype, std::initializer_list<Register> sources) = 0;
   // Uniform numbers in [0, 1) from the uint64 key at input `key_input` and a fixed counter offset.
@@ -104,22 +106,22 @@ struct ElementwiseCall {
 using InferTypes =
     std::function<std::vector<TensorType>(std::span<const TensorType> inputs, const Attributes& attributes)>;
 using GradientFunction = std::function<std::vector<Gradient>(const GradientCall& call)>;  // one per input
-// Returns the register that holds the output, computed in the output dtype's register type and already rounded
-// to the output dtype where that is narrower (emit does so by itself for the dtype it is given).
+// Returns the register that holds the output, computed in the output dtype's register type and already
+// rounded to the output dtype where that is narrower (emit does so by itself for the dtype it is given).
 using LowerFunction = std::function<ProgramBuilder::Register(const ElementwiseCall& call)>;
 
 struct OpSchema {
   std::string name;
   std::string doc;  // first line: what it computes; then shapes, dtypes, errors, source of the formula
-  std::vector<InputSchema> inputs;
-  std::vector<AttributeSchema> attributes;
+  std::vector<InputSchema> inputs{};
+  std::vector<AttributeSchema> attributes{};
   InferTypes infer;
-  GradientFunction gradient;        // empty: not differentiable (asking for a gradient is an error)
-  LowerFunction lower;              // set: elementwise, runs as (part of) a program
-  bool zero_gradient = false;       // piecewise constant or integer-valued: the gradient is zero, not an error
-  bool view = false;                // the output has the bytes of input 0
-  bool random = false;              // the last input is the key, supplied by the engine; attribute `offset`
-  bool in_place = false;            // output 0 may overwrite input 0's memory, and is cheap only when it does
+  GradientFunction gradient{};  // empty: not differentiable (asking for a gradient is an error)
+  LowerFunction lower{};        // set: elementwise, runs as (part of) a program
+  bool zero_gradient = false;   // piecewise constant or integer-valued: the gradient is zero, not an error
+  bool view = false;            // the output has the bytes of input 0
+  bool random = false;          // the last input is the key, supplied by the engine; attribute `offset`
+  bool in_place = false;        // output 0 may overwrite input 0's memory, and is cheap only when it does
 };
 
 struct OpRegistration {
@@ -136,8 +138,9 @@ const OpSchema& op_schema(std::string_view name);  // throws OperatorError for a
 const OpSchema* find_op(std::string_view name);
 std::vector<const OpSchema*> all_ops();  // sorted by name
 
-// Fills defaults and orders by declaration; throws OperatorError for an unknown, missing or wrongly typed one.
-// An integer is accepted where a real is declared; an integer where integers are declared becomes a list of one.
+// Fills defaults and orders by declaration; throws OperatorError for an unknown, missing or wrongly typed
+// one. An integer is accepted where a real is declared; an integer where integers are declared becomes a list
+// of one.
 Attributes complete_attributes(const OpSchema& op, const Attributes& given);
 // Checks the number of inputs, completes the attributes and infers: the one way an op node is made.
 Node make_node(const OpSchema& op, std::vector<Value> inputs, std::span<const TensorType> types,
@@ -147,7 +150,8 @@ Node make_node(const OpSchema& op, std::vector<Value> inputs, std::span<const Te
 class GraphBuilder : public Builder {
  public:
   explicit GraphBuilder(Graph& graph) : graph_(graph) {}
-  std::vector<Value> call_all(std::string_view op, std::vector<Value> inputs, Attributes attributes = {}) override;
+  std::vector<Value> call_all(std::string_view op, std::vector<Value> inputs,
+                              Attributes attributes = {}) override;
   const TensorType& type(Value value) const override { return graph_.type(value); }
   Value scalar(double value, DType dtype) override;
 

@@ -13,8 +13,8 @@ bool compares(Opcode opcode) { return opcode >= Opcode::equal && opcode <= Opcod
 bool is_logical(Opcode opcode) { return opcode >= Opcode::logical_and && opcode <= Opcode::logical_not; }
 // Chooses or copies one of its sources (or 0): what was representable stays so.
 bool selects(Opcode opcode) {
-  return opcode == Opcode::select || opcode == Opcode::maximum || opcode == Opcode::minimum || opcode == Opcode::relu ||
-         opcode == Opcode::multiply_if_positive;
+  return opcode == Opcode::select || opcode == Opcode::maximum || opcode == Opcode::minimum ||
+         opcode == Opcode::relu || opcode == Opcode::multiply_if_positive;
 }
 // Narrower than its register, so results must be brought back into range.
 bool is_narrow(DType dtype) {
@@ -23,8 +23,10 @@ bool is_narrow(DType dtype) {
     case DType::float64:
     case DType::int32:
     case DType::int64:
-    case DType::uint64: return false;
-    default: return true;
+    case DType::uint64:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -33,8 +35,10 @@ int register_sources(const Instruction& instruction) {
   switch (instruction.opcode) {
     case Opcode::load:
     case Opcode::constant:
-    case Opcode::random_uniform: return 0;
-    default: return 3;
+    case Opcode::random_uniform:
+      return 0;
+    default:
+      return 3;
   }
 }
 
@@ -46,17 +50,28 @@ double read_scalar(const Node& node) {
     return static_cast<double>(sample);
   };
   switch (node.outputs[0].dtype) {
-    case DType::float32: return read(float{});
-    case DType::float64: return read(double{});
-    case DType::int8: return read(std::int8_t{});
-    case DType::int16: return read(std::int16_t{});
-    case DType::int32: return read(std::int32_t{});
-    case DType::int64: return read(std::int64_t{});
-    case DType::uint8: return read(std::uint8_t{});
-    case DType::uint16: return read(std::uint16_t{});
-    case DType::uint32: return read(std::uint32_t{});
-    case DType::uint64: return read(std::uint64_t{});
-    default: return read(std::uint8_t{});
+    case DType::float32:
+      return read(float{});
+    case DType::float64:
+      return read(double{});
+    case DType::int8:
+      return read(std::int8_t{});
+    case DType::int16:
+      return read(std::int16_t{});
+    case DType::int32:
+      return read(std::int32_t{});
+    case DType::int64:
+      return read(std::int64_t{});
+    case DType::uint8:
+      return read(std::uint8_t{});
+    case DType::uint16:
+      return read(std::uint16_t{});
+    case DType::uint32:
+      return read(std::uint32_t{});
+    case DType::uint64:
+      return read(std::uint64_t{});
+    default:
+      return read(std::uint8_t{});
   }
 }
 
@@ -78,7 +93,8 @@ void merge_axes(Program& program) {
     }
     if (mergeable) {
       shape[shape.rank() - 1] *= dim;
-      for (std::size_t i = 0; i < strides.size(); ++i) strides[i][strides[i].rank() - 1] = program.inputs[i].strides[axis];
+      for (std::size_t i = 0; i < strides.size(); ++i)
+        strides[i][strides[i].rank() - 1] = program.inputs[i].strides[axis];
     } else {
       shape.push_back(dim);
       for (std::size_t i = 0; i < strides.size(); ++i) strides[i].push_back(program.inputs[i].strides[axis]);
@@ -110,7 +126,8 @@ void assign_registers(Program& program) {
         continue;
       }
       const std::uint16_t held = real[source];
-      if (last_read[source] == at && std::find(unused.begin(), unused.end(), held) == unused.end()) unused.push_back(held);
+      if (last_read[source] == at && std::find(unused.begin(), unused.end(), held) == unused.end())
+        unused.push_back(held);
       source = held;
     }
     if (instruction.opcode == Opcode::store) continue;
@@ -134,10 +151,12 @@ void assign_registers(Program& program) {
 bool is_inline_constant(const Graph& graph, Value value) {
   const Node& node = graph.node(value);
   if (node.kind == NodeKind::op) {
-    return node.op && node.op->name == "full" && is_exact(node.attributes.real("value"), node.outputs[0].dtype);
+    return node.op && node.op->name == "full" &&
+           is_exact(node.attributes.real("value"), node.outputs[0].dtype);
   }
-  return node.kind == NodeKind::constant && node.outputs[0].size() == 1 && node.outputs[0].dtype != DType::float16 &&
-         node.outputs[0].dtype != DType::bfloat16 && is_exact(read_scalar(node), node.outputs[0].dtype);
+  return node.kind == NodeKind::constant && node.outputs[0].size() == 1 &&
+         node.outputs[0].dtype != DType::float16 && node.outputs[0].dtype != DType::bfloat16 &&
+         is_exact(read_scalar(node), node.outputs[0].dtype);
 }
 
 void ProgramAssembler::lower(std::int32_t node) {
@@ -214,7 +233,8 @@ ProgramAssembler::Register ProgramAssembler::round_to(Register value, DType dtyp
   return append(instruction);
 }
 
-ProgramAssembler::Register ProgramAssembler::emit(Opcode opcode, DType dtype, std::initializer_list<Register> sources) {
+ProgramAssembler::Register ProgramAssembler::emit(Opcode opcode, DType dtype,
+                                                  std::initializer_list<Register> sources) {
   Instruction instruction;
   instruction.opcode = opcode;
   instruction.type = register_type(dtype);

@@ -1,4 +1,5 @@
-// autodiff: reverse mode over the graph. Gradients are written with ops, so a gradient can be differentiated again.
+// autodiff: reverse mode over the graph. Gradients are written with ops, so a gradient can be differentiated
+// again.
 #include "graph/error.hpp"
 #include "passes/passes.hpp"
 
@@ -35,7 +36,8 @@ class Reverse {
   }
 
   Gradient result(Value variable) {
-    const Gradient& held = gradients_[static_cast<std::size_t>(variable.node)][static_cast<std::size_t>(variable.output)];
+    const Gradient& held =
+        gradients_[static_cast<std::size_t>(variable.node)][static_cast<std::size_t>(variable.output)];
     if (held.is_none()) return builder_.zeros(TensorType(graph_.type(variable)));
     return canonical_gradient(builder_, held);
   }
@@ -65,7 +67,8 @@ class Reverse {
     }
     std::vector<bool> needed;
     for (const Value input : node.inputs) {
-      needed.push_back(depends_[static_cast<std::size_t>(input.node)] && is_floating(graph_.type(input).dtype));
+      needed.push_back(depends_[static_cast<std::size_t>(input.node)] &&
+                       is_floating(graph_.type(input).dtype));
     }
     const std::vector<Gradient> results =
         node.op->gradient({builder_, node.attributes, node.inputs, outputs, incoming, needed});
@@ -88,7 +91,8 @@ Value dense_gradient(Builder& builder, const Gradient& gradient, const TensorTyp
   return builder.call("row_sparse_to_dense", {gradient.ids, gradient.rows}, {{"rows", type.shape[0]}});
 }
 
-Gradient add_gradients(Builder& builder, const Gradient& first, const Gradient& second, const TensorType& type) {
+Gradient add_gradients(Builder& builder, const Gradient& first, const Gradient& second,
+                       const TensorType& type) {
   if (first.is_row_sparse() && second.is_row_sparse()) return concatenate_rows(builder, first, second);
   return builder.call("add", {dense_gradient(builder, first, type), dense_gradient(builder, second, type)});
 }
@@ -100,7 +104,8 @@ Gradient canonical_gradient(Builder& builder, const Gradient& gradient) {
 }
 
 std::vector<Gradient> append_gradients(Graph& graph, std::span<const Value> heads,
-                                       std::span<const Value> head_gradients, std::span<const Value> variables) {
+                                       std::span<const Value> head_gradients,
+                                       std::span<const Value> variables) {
   Reverse reverse(graph, variables);
   for (std::size_t i = 0; i < heads.size(); ++i) reverse.add(heads[i], head_gradients[i]);
   reverse.run();

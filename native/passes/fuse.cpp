@@ -1,8 +1,8 @@
-// fuse: elementwise ops of one shape become one program, so that a chain costs one pass over memory; a relu behind
-// a fully connected layer becomes its post-op.
+// fuse: elementwise ops of one shape become one program, so that a chain costs one pass over memory; a relu
+// behind a fully connected layer becomes its post-op.
 //
-// Nodes are grouped by merging units (a unit is a set of nodes that run as one step). Merging two is legal when no
-// path leads from one to the other through a third, since the merged step would then wait for itself.
+// Nodes are grouped by merging units (a unit is a set of nodes that run as one step). Merging two is legal
+// when no path leads from one to the other through a third, since the merged step would then wait for itself.
 #include <algorithm>
 #include <set>
 
@@ -17,7 +17,9 @@ constexpr std::size_t kMostMembers = 48;  // keeps a program's registers within 
 constexpr std::size_t kMostOperands = 24;
 
 bool is_elementwise(const Node& node) { return node.kind == NodeKind::op && node.op && node.op->lower; }
-bool is_op(const Node& node, std::string_view name) { return node.kind == NodeKind::op && node.op && node.op->name == name; }
+bool is_op(const Node& node, std::string_view name) {
+  return node.kind == NodeKind::op && node.op && node.op->name == name;
+}
 
 Graph fuse_activations(const Graph& graph) {
   const std::vector<int> uses = count_uses(graph);
@@ -32,7 +34,8 @@ Graph fuse_activations(const Graph& graph) {
           uses[static_cast<std::size_t>(input.node)] == 1) {
         // The producer was copied without activation; it has this one reader, so its copy can be changed.
         const Value copied = rewriter.get(input);
-        rewriter.graph().nodes[static_cast<std::size_t>(copied.node)].attributes.set("activation", std::string("relu"));
+        rewriter.graph().nodes[static_cast<std::size_t>(copied.node)].attributes.set("activation",
+                                                                                     std::string("relu"));
         rewriter.set({index, 0}, copied);
         continue;
       }
@@ -44,7 +47,8 @@ Graph fuse_activations(const Graph& graph) {
 
 class Units {
  public:
-  explicit Units(const Graph& graph) : graph_(graph), unit_of_(graph.nodes.size()), seen_(graph.nodes.size(), 0) {
+  explicit Units(const Graph& graph)
+      : graph_(graph), unit_of_(graph.nodes.size()), seen_(graph.nodes.size(), 0) {
     for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
       unit_of_[i] = static_cast<std::int32_t>(i);
       members_.push_back({static_cast<std::int32_t>(i)});
@@ -52,7 +56,9 @@ class Units {
   }
 
   std::int32_t unit(std::int32_t node) const { return unit_of_[static_cast<std::size_t>(node)]; }
-  const std::vector<std::int32_t>& members(std::int32_t unit) const { return members_[static_cast<std::size_t>(unit)]; }
+  const std::vector<std::int32_t>& members(std::int32_t unit) const {
+    return members_[static_cast<std::size_t>(unit)];
+  }
 
   bool can_merge(std::int32_t a, std::int32_t b) {
     if (members(a).size() + members(b).size() > kMostMembers || operands(a, b) > kMostOperands) return false;
@@ -105,7 +111,8 @@ class Units {
       stack.pop_back();
       if (unit == target) return true;
       int& seen = seen_[static_cast<std::size_t>(unit)];
-      if (seen == stamp_ || members(unit).back() < first) continue;  // older than the target: cannot depend on it
+      if (seen == stamp_ || members(unit).back() < first)
+        continue;  // older than the target: cannot depend on it
       seen = stamp_;
       for (const std::int32_t producer : producers(unit)) stack.push_back(producer);
     }
@@ -137,11 +144,13 @@ Units group(const Graph& graph) {
 
 class Emitter {
  public:
-  explicit Emitter(const Graph& graph) : graph_(graph), units_(group(graph)), rewriter_(graph), read_outside_(reads()) {}
+  explicit Emitter(const Graph& graph)
+      : graph_(graph), units_(group(graph)), rewriter_(graph), read_outside_(reads()) {}
 
   Graph run() {
     std::vector<bool> done(graph_.nodes.size(), false);
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) emit(units_.unit(static_cast<std::int32_t>(i)), done);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
+      emit(units_.unit(static_cast<std::int32_t>(i)), done);
     return rewriter_.finish();
   }
 

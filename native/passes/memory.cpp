@@ -76,7 +76,8 @@ class Planner {
 
   MemoryPlan run() {
     plan_.homes.resize(graph_.nodes.size());
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) plan_.homes[i].resize(graph_.nodes[i].outputs.size());
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
+      plan_.homes[i].resize(graph_.nodes[i].outputs.size());
     place_inputs();
     claim_updates();
     claim_outputs();
@@ -107,7 +108,8 @@ class Planner {
   void find_readers() {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       if (is_view(graph_.nodes[i])) continue;
-      for (const Value input : graph_.nodes[i].inputs) readers_[root(input)].push_back(static_cast<std::int32_t>(i));
+      for (const Value input : graph_.nodes[i].inputs)
+        readers_[root(input)].push_back(static_cast<std::int32_t>(i));
     }
     // What leaves the graph is read after the last node.
     for (const Value output : graph_.outputs) readers_[root(output)].push_back(last_);
@@ -157,8 +159,10 @@ class Planner {
     if (count != 1) return false;
     const TensorType& result = graph_.type(value);
     if (node.program) {
-      const auto at = static_cast<std::size_t>(std::find_if(node.inputs.begin(), node.inputs.end(), reads) - node.inputs.begin());
-      return size_of(node.program->inputs[at].dtype) == size_of(result.dtype) && graph_.type(operand).bytes() == result.bytes() &&
+      const auto at = static_cast<std::size_t>(std::find_if(node.inputs.begin(), node.inputs.end(), reads) -
+                                               node.inputs.begin());
+      return size_of(node.program->inputs[at].dtype) == size_of(result.dtype) &&
+             graph_.type(operand).bytes() == result.bytes() &&
              node.program->inputs[at].strides == contiguous_strides(node.program->shape);
     }
     return node.op->in_place && value.output == 0 && root(node.inputs[0]) == operand;
@@ -196,7 +200,8 @@ class Planner {
     const std::size_t bytes = align(node.outputs[static_cast<std::size_t>(value.output)].bytes());
     for (const Value input : node.inputs) {
       const Value operand = root(input);
-      if (home(operand).place != Place::arena || taken.contains(operand) || last_read(operand) != value.node) continue;
+      if (home(operand).place != Place::arena || taken.contains(operand) || last_read(operand) != value.node)
+        continue;
       if (!may_alias(node, value, operand)) continue;
       own = home(operand);
       taken.insert(operand);

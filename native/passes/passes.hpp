@@ -1,6 +1,6 @@
 // The compiler: named pure functions Graph -> Graph, in the order that pipeline.cpp lists.
-// What enters: a graph as traced. What leaves: a graph of kernels in running order, and where each value lives.
-// Who calls: exec/plan.
+// What enters: a graph as traced. What leaves: a graph of kernels in running order, and where each value
+// lives. Who calls: exec/plan.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +21,11 @@ Graph simplify(const Graph& graph);
 // one Gradient a variable (zeros where it does not depend on it). Row-sparse ones are returned with ascending
 // unique ids. Reverse mode, by the ops' own gradient declarations.
 std::vector<Gradient> append_gradients(Graph& graph, std::span<const Value> heads,
-                                       std::span<const Value> head_gradients, std::span<const Value> variables);
+                                       std::span<const Value> head_gradients,
+                                       std::span<const Value> variables);
 // The one rule by which two gradients of the same value meet; eager autograd and the graph share it.
-Gradient add_gradients(Builder& builder, const Gradient& first, const Gradient& second, const TensorType& type);
+Gradient add_gradients(Builder& builder, const Gradient& first, const Gradient& second,
+                       const TensorType& type);
 Gradient canonical_gradient(Builder& builder, const Gradient& gradient);
 Value dense_gradient(Builder& builder, const Gradient& gradient, const TensorType& type);
 
@@ -51,8 +53,8 @@ struct Home {
 struct MemoryPlan {
   std::vector<std::vector<Home>> homes;  // [node][output]; a view has the home of what it views
   std::size_t arena_bytes = 0;
-  // Values to be copied at the end: outputs that are not computed in place (inputs, constants, repeated outputs,
-  // views of them) and updates whose target is still read later.
+  // Values to be copied at the end: outputs that are not computed in place (inputs, constants, repeated
+  // outputs, views of them) and updates whose target is still read later.
   struct Copy {
     Value from;
     Home to;

@@ -1,5 +1,6 @@
-// schedule: program order, but an update of a captured input (a parameter, a running mean) runs as soon as its
-// operands exist and nobody needs the old content any more: gradients die early, and the update can be in place.
+// schedule: program order, but an update of a captured input (a parameter, a running mean) runs as soon as
+// its operands exist and nobody needs the old content any more: gradients die early, and the update can be in
+// place.
 #include <map>
 #include <set>
 
@@ -11,7 +12,8 @@ namespace {
 
 class Scheduler {
  public:
-  explicit Scheduler(const Graph& graph) : graph_(graph), waiting_for_(graph.nodes.size()), done_(graph.nodes.size()) {
+  explicit Scheduler(const Graph& graph)
+      : graph_(graph), waiting_for_(graph.nodes.size()), done_(graph.nodes.size()) {
     for (const Update& update : graph.updates) prepare(update);
   }
 
@@ -25,7 +27,8 @@ class Scheduler {
   void prepare(const Update& update) {
     const std::int32_t producer = update.value.node;
     std::set<std::int32_t>& waits = waiting_for_[static_cast<std::size_t>(producer)];
-    for (const Value input : graph_.nodes[static_cast<std::size_t>(producer)].inputs) waits.insert(input.node);
+    for (const Value input : graph_.nodes[static_cast<std::size_t>(producer)].inputs)
+      waits.insert(input.node);
     const std::int32_t target = graph_.inputs[static_cast<std::size_t>(update.input)];
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       if (static_cast<std::int32_t>(i) == producer) continue;

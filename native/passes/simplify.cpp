@@ -1,4 +1,5 @@
-// simplify: dead code, common subexpressions, and algebra that keeps every bit. One walk in topological order.
+// simplify: dead code, common subexpressions, and algebra that keeps every bit. One walk in topological
+// order.
 #include <algorithm>
 #include <map>
 #include <sstream>
@@ -10,9 +11,12 @@
 namespace mxpipe {
 namespace {
 
-bool is_op(const Node& node, std::string_view name) { return node.kind == NodeKind::op && node.op && node.op->name == name; }
+bool is_op(const Node& node, std::string_view name) {
+  return node.kind == NodeKind::op && node.op && node.op->name == name;
+}
 
-// Two nodes with equal keys compute the same bytes: random ops too, since they are functions of key and offset.
+// Two nodes with equal keys compute the same bytes: random ops too, since they are functions of key and
+// offset.
 std::string key_of(const Node& node) {
   std::ostringstream key;
   key.precision(17);
@@ -25,7 +29,8 @@ std::string key_of(const Node& node) {
 std::string key_of_constant(const Node& node) {
   std::ostringstream key;
   key << "constant " << node.outputs[0] << " ";
-  key.write(reinterpret_cast<const char*>(node.constant->data()), static_cast<std::streamsize>(node.constant->size()));
+  key.write(reinterpret_cast<const char*>(node.constant->data()),
+            static_cast<std::streamsize>(node.constant->size()));
   return key.str();
 }
 
@@ -36,7 +41,8 @@ bool swaps_last_two(const Integers& axes) {
   for (std::size_t i = 0; i + 2 < rank; ++i) {
     if (axes[i] != static_cast<std::int64_t>(i)) return false;
   }
-  return axes[rank - 1] == static_cast<std::int64_t>(rank) - 2 && axes[rank - 2] == static_cast<std::int64_t>(rank) - 1;
+  return axes[rank - 1] == static_cast<std::int64_t>(rank) - 2 &&
+         axes[rank - 2] == static_cast<std::int64_t>(rank) - 1;
 }
 
 class Simplifier {
@@ -62,7 +68,8 @@ class Simplifier {
       if (is_op(node, "matmul")) absorb_transposes(node);
     }
     const std::string key = node.kind == NodeKind::constant ? key_of_constant(node) : key_of(node);
-    const auto [found, fresh] = seen_.try_emplace(key, static_cast<std::int32_t>(rewriter_.graph().nodes.size()));
+    const auto [found, fresh] =
+        seen_.try_emplace(key, static_cast<std::int32_t>(rewriter_.graph().nodes.size()));
     if (fresh) return rewriter_.adopt(index, std::move(node));
     for (std::int32_t output = 0; output < static_cast<std::int32_t>(node.outputs.size()); ++output) {
       rewriter_.set({index, output}, {found->second, output});
@@ -75,9 +82,11 @@ class Simplifier {
     if (node.inputs.empty()) return {};
     if (is_op(node, "reshape") && is_op(graph.node(node.inputs[0]), "reshape")) {
       node.inputs[0] = graph.node(node.inputs[0]).inputs[0];
-      node.attributes.set("shape", node.outputs[0].shape.to_vector());  // may have referred to the skipped one's axes
+      node.attributes.set("shape",
+                          node.outputs[0].shape.to_vector());  // may have referred to the skipped one's axes
     }
-    const bool keeps_value = is_op(node, "reshape") || is_op(node, "stop_gradient") || is_op(node, "cast") || is_op(node, "broadcast_to");
+    const bool keeps_value = is_op(node, "reshape") || is_op(node, "stop_gradient") || is_op(node, "cast") ||
+                             is_op(node, "broadcast_to");
     if (keeps_value && graph.type(node.inputs[0]) == node.outputs[0]) return node.inputs[0];
     return {};
   }

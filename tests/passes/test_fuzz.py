@@ -1,4 +1,4 @@
-"""Random programs: eager, compiled, and compiled in place must agree to the last bit, after every pass verified."""
+"""Random programs: eager, compiled, and compiled in place agree to the last bit; every pass verifies."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ endif()
 
 function(mxpipe_add_isa name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/vec/simd/*.cpp)
-  add_library(mxpipe_vec_${name} OBJECT ${sources})
+  add_library(mxpipe_vec_${name} OBJECT EXCLUDE_FROM_ALL ${sources})
   target_link_libraries(mxpipe_vec_${name} PRIVATE mxpipe_options)
   target_compile_definitions(mxpipe_vec_${name} PRIVATE MXPIPE_ISA=${name})
   # -fwrapv: integer ops wrap as NumPy's do. -Wno-psabi: vector arguments never cross a library's border.

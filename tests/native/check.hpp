@@ -1,4 +1,4 @@
-// A test is a function; TEST registers it, main (one a file, by RUN_TESTS) runs all and returns the failures.
+// A test is a function; TEST registers it, main.cpp runs all.
 #pragma once
 
 #include <cmath>
@@ -48,23 +48,6 @@ struct Registration {
       }                                                                                             \
     }                                                                                               \
   } while (false)
-
-inline int run_tests() {
-  for (const Test& test : tests()) {
-    const int before = failures();
-    try {
-      test.function();
-    } catch (const std::exception& error) {
-      ++failures();
-      std::printf("exception: %s\n", error.what());
-    }
-    std::printf("%s %s\n", failures() == before ? "ok    " : "FAILED", test.name);
-  }
-  return failures() == 0 ? 0 : 1;
-}
-
-#define RUN_TESTS() \
-  int main() { return ::mxpipe::test::run_tests(); }
 
 // An array with a guard behind it: a kernel that writes past the end is found.
 class Buffer {

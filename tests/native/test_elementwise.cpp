@@ -282,4 +282,3 @@ TEST(zero_size_and_scalar) {
 }  // namespace
 }  // namespace mxpipe::test
 
-RUN_TESTS()

@@ -84,7 +84,7 @@ def fit_in(
     if status.state is JobState.SUCCEEDED:
         return FitResult(run.model_path, status.metrics, status.step, status)
     run.cancel_path.unlink(missing_ok=True)
-    with recording_failure(run), StopRequest() as stop:
+    with recording_failure(run), _engine_settings(spec), StopRequest() as stop:
         return _train(run, spec, key, status.attempt + 1, callbacks, builders, stop)
 
 
@@ -97,6 +97,21 @@ def recording_failure(run: RunDirectory) -> Iterator[None]:
         with contextlib.suppress(Exception):  # a full disk must not hide the error itself
             run.write_status(failed_status(run.read_status(), error))
         raise
+
+
+@contextlib.contextmanager
+def _engine_settings(spec: TrainSpec) -> Iterator[None]:
+    """Give the engine the specification's threads, and the caller its own threads and random numbers back."""
+    import mxpipe as mx
+
+    threads, random_state = mx.get_num_threads(), mx.random.get_state()
+    try:
+        if spec.threads is not None:
+            mx.set_num_threads(spec.threads)
+        yield
+    finally:
+        mx.set_num_threads(threads)
+        mx.random.set_state(random_state)
 
 
 def _train(

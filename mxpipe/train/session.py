@@ -38,8 +38,6 @@ class Session:
             SpecificationError: A name is unknown, or arguments do not fit.
             DataError: A snapshot is damaged or lacks a column.
         """
-        if spec.threads is not None:
-            mx.set_num_threads(spec.threads)
         self._spec = spec
         self.snapshot = Snapshot.open(spec.data.train)
         self.preprocessor = _fit_preprocessor(spec, self.snapshot)

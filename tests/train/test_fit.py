@@ -70,8 +70,10 @@ def test_a_training_learns_and_says_what_it_did(undisturbed: Path) -> None:
 def test_the_same_specification_gives_the_same_bytes(
     undisturbed: Path, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    mx.random.seed(12345)  # nothing from before may leak in
+    mx.random.seed(12345)  # nothing from before may leak in, and nothing out
+    before = mx.random.get_state(), mx.get_num_threads()
     fit(make_spec(), tmp_path / "again")
+    assert (mx.random.get_state(), mx.get_num_threads()) == before
     assert contents(tmp_path / "again" / "model") == contents(undisturbed / "model")
     fit(make_spec(seed=8), tmp_path / "other")
     assert contents(tmp_path / "other" / "model") != contents(undisturbed / "model")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import mlflow
 import pytest
 
 from mxpipe.errors import SpecificationError, TrackingError
+from mxpipe.jobs import LocalLauncher
 from mxpipe.train import JobState, JobStatus, RunContext, TrainSpec, fit
 from mxpipe_mlflow import tracking
 from mxpipe_mlflow.sender import Sender
@@ -133,6 +136,39 @@ class TestRun:
         monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "train")
         tags = client.get_run(tracking.find_or_create_run(client, name, name)).data.tags
         assert (tags["airflow.dag_id"], tags["airflow.task_id"]) == ("flight_delays", "train")
+
+    @pytest.mark.slow
+    def test_a_detached_job_that_is_killed_and_submitted_again(
+        self, trained_models: Any, tracking_uri: str, client: Any, name: str, tmp_path: Path
+    ) -> None:
+        """SIGKILL in the middle: the same run goes on, ends FINISHED, and has every step once."""
+        stored = json.loads((trained_models.first.parent / "spec.json").read_text())["spec"]
+        checkpoint = {"every_steps": 20, "every_seconds": None}
+        spec = TrainSpec.from_json(stored | {"epochs": 60, "checkpoint": checkpoint})
+        launcher = LocalLauncher(tmp_path)
+        callbacks = {"mlflow": {"tracking_uri": tracking_uri, "experiment": name}}
+        job = launcher.submit(spec, name, callbacks=callbacks)
+        wait_until(lambda: launcher.poll(job.id).step >= 50)
+        status = launcher.poll(job.id)
+        assert status.pid is not None
+        os.kill(status.pid, signal.SIGKILL)
+        wait_until(lambda: launcher.poll(job.id).state is JobState.INTERRUPTED)
+
+        launcher.submit(spec, name, callbacks=callbacks)
+        wait_until(lambda: launcher.poll(job.id).state is JobState.SUCCEEDED)
+        wait_until(
+            lambda: (
+                (found := tracking.find_run(name, name, tracking_uri=tracking_uri)) is not None
+                and client.get_run(found).info.status == "FINISHED"
+            )
+        )
+        run_id = tracking.find_run(name, name, tracking_uri=tracking_uri)
+        assert run_id is not None
+        logged = steps(client, run_id)
+        assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == 1
+        assert logged == sorted(set(logged))
+        assert logged[-1] == launcher.poll(job.id).total_steps
+        assert client.get_run(run_id).data.tags["mxpipe.attempt"] == "2"
 
     def test_configuration_must_be_known(self) -> None:
         with pytest.raises(SpecificationError, match="password"):
@@ -256,6 +292,13 @@ class TestOutage:
         resumed = Spool(tmp_path)
         resumed.append("metrics", step=2, values={"loss": 0.5})
         assert [record.fields["step"] for record in resumed.pending()] == [1, 2]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def wait_until_free(directory: Path) -> None:

@@ -41,8 +41,8 @@ std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) {
       if (std::unique_ptr<Kernel> kernel = entry.factory(request)) return kernel;
     }
   }
-  fail(ErrorKind::op, request.op, "a kernel must exist for the inputs' types; got (", list(request.inputs), ") -> (",
-       list(request.outputs), ").");
+  fail(ErrorKind::op, request.op, "a kernel must exist for the inputs' types; got (", list(request.inputs),
+       ") -> (", list(request.outputs), ").");
 }
 
 std::vector<std::string> ops_with_kernels() {

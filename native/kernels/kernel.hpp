@@ -1,8 +1,8 @@
 // Kernels. What enters: an op with its attributes and tensor types, once. What leaves: a prepared kernel that
 // runs many times without allocating. Who calls: exec/plan prepares, exec/executor runs.
 //
-// A kernel family registers factories under an op's name with a priority; the first factory in order of falling
-// priority that accepts the request makes the kernel (oneDNN 200, vec 100, portable 0).
+// A kernel family registers factories under an op's name with a priority; the first factory in order of
+// falling priority that accepts the request makes the kernel (oneDNN 200, vec 100, portable 0).
 #pragma once
 
 #include <functional>
@@ -32,7 +32,8 @@ class Kernel {
   virtual ~Kernel() = default;
   // Pointers are 64-byte aligned for whole arrays (views may be aligned to their element only). Zero-size
   // tensors may have null pointers. Throws Error for bad data (an id out of range, say).
-  virtual void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const = 0;
+  virtual void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+                   void* scratch) const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual std::string describe() const = 0;  // for plan dumps: "onednn matmul f32", "vec avx512 program of 7"
 };
@@ -49,7 +50,8 @@ std::vector<std::string> ops_with_kernels();
 
 #define MXPIPE_CONCATENATE_(a, b) a##b
 #define MXPIPE_CONCATENATE(a, b) MXPIPE_CONCATENATE_(a, b)
-#define MXPIPE_KERNEL(op, priority, factory) \
-  static const ::mxpipe::KernelRegistration MXPIPE_CONCATENATE(kernel_registration_, __COUNTER__)(op, priority, factory)
+#define MXPIPE_KERNEL(op, priority, factory)                                                       \
+  static const ::mxpipe::KernelRegistration MXPIPE_CONCATENATE(kernel_registration_, __COUNTER__)( \
+      op, priority, factory)
 
 }  // namespace mxpipe

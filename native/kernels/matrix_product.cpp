@@ -22,7 +22,8 @@ void merge_batches(MatrixProduct& product) {
     const std::int64_t size = product.batch[axis], a = product.batch_of_a[axis], b = product.batch_of_b[axis];
     if (size == 1) continue;
     const int last = batch.rank() - 1;
-    if (last >= 0 && (of_a[last] == batch[last]) == (a == size) && (of_b[last] == batch[last]) == (b == size)) {
+    if (last >= 0 && (of_a[last] == batch[last]) == (a == size) &&
+        (of_b[last] == batch[last]) == (b == size)) {
       batch[last] *= size;
       of_a[last] *= a;
       of_b[last] *= b;

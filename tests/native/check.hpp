@@ -35,18 +35,19 @@ struct Registration {
   Registration(const char* name, void (*function)()) { tests().push_back({name, function}); }
 };
 
-#define TEST(name)                                                          \
-  static void name();                                                       \
+#define TEST(name)                                                            \
+  static void name();                                                         \
   static const ::mxpipe::test::Registration registration_##name(#name, name); \
   static void name()
 
-#define CHECK(condition, ...)                                                                       \
-  do {                                                                                              \
-    if (!(condition)) {                                                                             \
-      if (++::mxpipe::test::failures() < 50) {                                                      \
-        std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, ::mxpipe::text("" __VA_OPT__(, ) __VA_ARGS__).c_str()); \
-      }                                                                                             \
-    }                                                                                               \
+#define CHECK(condition, ...)                                               \
+  do {                                                                      \
+    if (!(condition)) {                                                     \
+      if (++::mxpipe::test::failures() < 50) {                              \
+        std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #condition,      \
+                    ::mxpipe::text("" __VA_OPT__(, ) __VA_ARGS__).c_str()); \
+      }                                                                     \
+    }                                                                       \
   } while (false)
 
 // An array with a guard behind it: a kernel that writes past the end is found.
@@ -77,7 +78,8 @@ struct Tensor {
   TensorType type;
   std::shared_ptr<Buffer> buffer;
 
-  explicit Tensor(TensorType tensor_type) : type(tensor_type), buffer(std::make_shared<Buffer>(tensor_type.bytes())) {}
+  explicit Tensor(TensorType tensor_type)
+      : type(tensor_type), buffer(std::make_shared<Buffer>(tensor_type.bytes())) {}
   template <typename T>
   Tensor(TensorType tensor_type, const std::vector<T>& values) : Tensor(tensor_type) {
     if (!values.empty()) std::memcpy(buffer->data(), values.data(), values.size() * sizeof(T));
@@ -119,7 +121,8 @@ inline Tensor random_integers(DType dtype, const Shape& shape, std::int64_t low,
 }
 
 // Makes the kernel, gives it scratch with a guard, runs it once, checks all guards.
-inline std::vector<Tensor> run_kernel(std::string_view op, const Attributes& attributes, const std::vector<Tensor>& inputs,
+inline std::vector<Tensor> run_kernel(std::string_view op, const Attributes& attributes,
+                                      const std::vector<Tensor>& inputs,
                                       const std::vector<TensorType>& outputs,
                                       const std::shared_ptr<const Program>& program = nullptr) {
   std::vector<TensorType> types;
@@ -144,13 +147,14 @@ inline std::vector<Tensor> run_kernel(std::string_view op, const Attributes& att
   return results;
 }
 
-inline void check_close(std::span<const float> got, std::span<const float> expected, double relative, double absolute,
-                        std::string_view what) {
+inline void check_close(std::span<const float> got, std::span<const float> expected, double relative,
+                        double absolute, std::string_view what) {
   CHECK(got.size() == expected.size(), what);
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double g = got[i], e = expected[i];
     const bool same = (std::isnan(g) && std::isnan(e)) || g == e;
-    CHECK(same || std::abs(g - e) <= absolute + relative * std::abs(e), what, " at ", i, ": got ", g, ", expected ", e);
+    CHECK(same || std::abs(g - e) <= absolute + relative * std::abs(e), what, " at ", i, ": got ", g,
+          ", expected ", e);
   }
 }
 

@@ -1,4 +1,5 @@
-// The elementwise program on every instruction set: against the C library, over odd sizes, strides, types and aliases.
+// The elementwise program on every instruction set: against the C library, over odd sizes, strides, types and
+// aliases.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -40,7 +41,8 @@ double ulps(float got, double expected) {
   return std::abs(static_cast<double>(got) - expected) / unit;
 }
 
-void check_function(const char* name, Opcode opcode, Function reference, float low, float high, double tolerance) {
+void check_function(const char* name, Opcode opcode, Function reference, float low, float high,
+                    double tolerance) {
   std::vector<float> values;
   for (int i = 0; i < 20000; ++i) values.push_back(low + (high - low) * static_cast<float>(i) / 20000.0F);
   for (int exponent = -148; exponent < 127; ++exponent) {
@@ -50,9 +52,11 @@ void check_function(const char* name, Opcode opcode, Function reference, float l
     }
   }
   const float infinity = std::numeric_limits<float>::infinity();
-  for (const float value : {0.0F, -0.0F, 1.0F, -1.0F, infinity, -infinity, std::nanf("")}) values.push_back(value);
+  for (const float value : {0.0F, -0.0F, 1.0F, -1.0F, infinity, -infinity, std::nanf("")})
+    values.push_back(value);
   const auto size = static_cast<std::int64_t>(values.size());
-  const Tensor result = run_program(unary_program(opcode, DType::float32, size), {floats(Shape{size}, values)})[0];
+  const Tensor result =
+      run_program(unary_program(opcode, DType::float32, size), {floats(Shape{size}, values)})[0];
   double worst = 0;
   float at = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -72,7 +76,9 @@ TEST(math_functions_are_accurate) {
   check_function("sin", Opcode::sin, std::sin, -5, 5, 3);
   check_function("cos", Opcode::cos, std::cos, -1.5F, 1.5F, 3);
   check_function("sigmoid", Opcode::sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -80, 80, 4);
-  check_function("softplus", Opcode::softplus, [](double x) { return x > 40 ? x : std::log1p(std::exp(x)); }, -80, 80, 4);
+  check_function(
+      "softplus", Opcode::softplus, [](double x) { return x > 40 ? x : std::log1p(std::exp(x)); }, -80, 80,
+      4);
   check_function("sqrt", Opcode::sqrt, std::sqrt, -1, 100, 0.51);
   check_function("floor", Opcode::floor, std::floor, -100, 100, 0);
   check_function("round", Opcode::round, std::nearbyint, -100, 100, 0);
@@ -80,9 +86,11 @@ TEST(math_functions_are_accurate) {
 
 TEST(large_angles_stay_accurate) {
   const std::vector<float> angles = {100.5F, 8000.0F, 1e5F, -3e7F};
-  const Tensor result = run_program(unary_program(Opcode::sin, DType::float32, 4), {floats(Shape{4}, angles)})[0];
+  const Tensor result =
+      run_program(unary_program(Opcode::sin, DType::float32, 4), {floats(Shape{4}, angles)})[0];
   for (std::size_t i = 0; i < angles.size(); ++i) {
-    const double error = std::abs(static_cast<double>(result.values<float>()[i]) - std::sin(static_cast<double>(angles[i])));
+    const double error =
+        std::abs(static_cast<double>(result.values<float>()[i]) - std::sin(static_cast<double>(angles[i])));
     CHECK(error < 2e-7, "sin(", angles[i], ") is off by ", error);
   }
 }
@@ -91,7 +99,8 @@ TEST(large_angles_stay_accurate) {
 Program broadcast_program(std::int64_t rows, std::int64_t columns) {
   Program program;
   program.shape = Shape{rows, columns};
-  program.inputs = {{DType::float32, Shape{columns, 1}}, {DType::float32, Shape{0, 1}}, {DType::float32, Shape{1, 0}}};
+  program.inputs = {
+      {DType::float32, Shape{columns, 1}}, {DType::float32, Shape{0, 1}}, {DType::float32, Shape{1, 0}}};
   program.outputs = {DType::float32};
   program.registers = 3;
   program.instructions = {{.opcode = Opcode::load, .destination = 0, .sources = {0}},
@@ -106,11 +115,13 @@ Program broadcast_program(std::int64_t rows, std::int64_t columns) {
 TEST(broadcasting_over_odd_sizes) {
   for (const std::int64_t rows : {1, 2, 7, 33}) {
     for (const std::int64_t columns : {1, 3, 16, 17, 255, 256, 1000, 1024, 4099}) {
-      const Tensor a = random_floats(Shape{rows, columns}), b = random_floats(Shape{columns}), c = random_floats(Shape{rows});
+      const Tensor a = random_floats(Shape{rows, columns}), b = random_floats(Shape{columns}),
+                   c = random_floats(Shape{rows});
       const Tensor y = run_program(broadcast_program(rows, columns), {a, b, c})[0];
       for (std::int64_t i = 0; i < rows * columns; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        const float product = a.values<float>()[at] * b.values<float>()[static_cast<std::size_t>(i % columns)];
+        const float product =
+            a.values<float>()[at] * b.values<float>()[static_cast<std::size_t>(i % columns)];
         const float expected = product + c.values<float>()[static_cast<std::size_t>(i / columns)];
         CHECK(y.values<float>()[at] == expected, rows, " x ", columns, " at ", i);
       }
@@ -162,7 +173,8 @@ TEST(outputs_may_be_inputs) {
     const std::vector<float> old_b(b.values<float>().begin(), b.values<float>().end());
     const std::vector<TensorType> types = {a.type, b.type};
     const Attributes none;
-    const auto kernel = make_kernel({"elementwise", none, types, types, std::make_shared<const Program>(program)});
+    const auto kernel =
+        make_kernel({"elementwise", none, types, types, std::make_shared<const Program>(program)});
     const std::vector<const void*> inputs = {a.buffer->data(), b.buffer->data()};
     const std::vector<void*> outputs = {a.buffer->data(), b.buffer->data()};
     kernel->run(inputs, outputs, nullptr);
@@ -174,16 +186,20 @@ TEST(outputs_may_be_inputs) {
 }
 
 TEST(half_types_round_to_nearest_even) {
-  const std::vector<float> values = {1.0F, 1.0009765625F, 1.00048828125F, 65504.0F, 65520.0F, 1e-8F, 6e-8F, -0.0F,
-                                     std::nanf(""), 3.14159F, 1.00390625F, 1.01171875F, 3.4e38F, INFINITY, 5.96e-8F, 2e-5F};
-  const std::vector<float> halves = {1.0F, 1.0009765625F, 1.0F, 65504.0F, INFINITY, 0.0F, 5.9604645e-8F, -0.0F,
-                                     std::nanf(""), 3.140625F, 1.00390625F, 1.01171875F, INFINITY, INFINITY, 5.9604645e-8F,
-                                     2.0027161e-5F};
-  const std::vector<float> brains = {1.0F, 1.0F, 1.0F, 65536.0F, 65536.0F, 1.0011717677116394e-8F, 5.9837475e-8F, -0.0F,
-                                     std::nanf(""), 3.140625F, 1.0F, 1.015625F, INFINITY, INFINITY, 5.9604645e-8F,
-                                     2.0027161e-5F};
+  const std::vector<float> values = {
+      1.0F,          1.0009765625F, 1.00048828125F, 65504.0F,    65520.0F, 1e-8F,    6e-8F,    -0.0F,
+      std::nanf(""), 3.14159F,      1.00390625F,    1.01171875F, 3.4e38F,  INFINITY, 5.96e-8F, 2e-5F};
+  const std::vector<float> halves = {1.0F,          1.0009765625F, 1.0F,          65504.0F,
+                                     INFINITY,      0.0F,          5.9604645e-8F, -0.0F,
+                                     std::nanf(""), 3.140625F,     1.00390625F,   1.01171875F,
+                                     INFINITY,      INFINITY,      5.9604645e-8F, 2.0027161e-5F};
+  const std::vector<float> brains = {
+      1.0F,          1.0F,     1.0F,          65536.0F,     65536.0F, 1.0011717677116394e-8F,
+      5.9837475e-8F, -0.0F,    std::nanf(""), 3.140625F,    1.0F,     1.015625F,
+      INFINITY,      INFINITY, 5.9604645e-8F, 2.0027161e-5F};
   for (const IsaTable* table : usable_isas()) {
-    for (const auto& [dtype, expected] : {std::pair(DType::float16, halves), std::pair(DType::bfloat16, brains)}) {
+    for (const auto& [dtype, expected] :
+         {std::pair(DType::float16, halves), std::pair(DType::bfloat16, brains)}) {
       alignas(64) float in[16], back[16], rounded[16];
       alignas(64) std::uint16_t bits[16];
       std::copy(values.begin(), values.end(), in);
@@ -212,9 +228,11 @@ TEST(integers_divide_as_numpy_does) {
     const Tensor a({DType::int32, Shape{5}}, std::vector<std::int32_t>{7, -7, 7, -7, 5});
     const Tensor b({DType::int32, Shape{5}}, std::vector<std::int32_t>{3, 3, -3, -3, 0});
     const Tensor y = run_program(program, {a, b})[0];
-    const std::vector<std::int32_t> expected =
-        opcode == Opcode::modulo ? std::vector<std::int32_t>{1, 2, -2, -1, 0} : std::vector<std::int32_t>{2, -3, -3, 2, 0};
-    for (std::size_t i = 0; i < 5; ++i) CHECK(y.values<std::int32_t>()[i] == expected[i], name_of(opcode), " at ", i);
+    const std::vector<std::int32_t> expected = opcode == Opcode::modulo
+                                                   ? std::vector<std::int32_t>{1, 2, -2, -1, 0}
+                                                   : std::vector<std::int32_t>{2, -3, -3, 2, 0};
+    for (std::size_t i = 0; i < 5; ++i)
+      CHECK(y.values<std::int32_t>()[i] == expected[i], name_of(opcode), " at ", i);
   }
 }
 
@@ -260,7 +278,8 @@ TEST(random_numbers_depend_on_the_index_only) {
 }
 
 TEST(threads_do_not_change_results) {
-  const Tensor a = random_floats(Shape{300, 2001}), b = random_floats(Shape{2001}), c = random_floats(Shape{300});
+  const Tensor a = random_floats(Shape{300, 2001}), b = random_floats(Shape{2001}),
+               c = random_floats(Shape{300});
   const int before = num_threads();
   set_num_threads(1);
   const Tensor one = run_program(broadcast_program(300, 2001), {a, b, c})[0];
@@ -271,7 +290,8 @@ TEST(threads_do_not_change_results) {
 }
 
 TEST(zero_size_and_scalar) {
-  CHECK(run_program(unary_program(Opcode::exp, DType::float32, 0), {floats(Shape{0}, {})})[0].type.size() == 0);
+  CHECK(run_program(unary_program(Opcode::exp, DType::float32, 0), {floats(Shape{0}, {})})[0].type.size() ==
+        0);
   Program program = unary_program(Opcode::negative, DType::float64, 1);
   program.shape = Shape{};
   program.inputs[0].strides = Shape{};
@@ -281,4 +301,3 @@ TEST(zero_size_and_scalar) {
 
 }  // namespace
 }  // namespace mxpipe::test
-

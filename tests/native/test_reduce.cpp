@@ -28,7 +28,8 @@ void check_middle(std::int64_t outer, std::int64_t reduced, std::int64_t inner) 
     }
   }
   const std::string what = text(outer, " x ", reduced, " x ", inner);
-  check_close(run_kernel("sum", attributes, {x}, type)[0].values<float>(), sums, 1e-5, 1e-6 * std::sqrt(reduced) * 8, what);
+  check_close(run_kernel("sum", attributes, {x}, type)[0].values<float>(), sums, 1e-5,
+              1e-6 * std::sqrt(reduced) * 8, what);
   check_close(run_kernel("max", attributes, {x}, type)[0].values<float>(), largest, 0, 0, what);
 }
 
@@ -70,7 +71,8 @@ TEST(integers_are_summed_in_64_bits) {
 
 TEST(sums_do_not_depend_on_threads) {
   const int before = num_threads();
-  const Attributes rows{{"axis", Integers{1}}, {"keepdims", false}}, columns{{"axis", Integers{0}}, {"keepdims", false}};
+  const Attributes rows{{"axis", Integers{1}}, {"keepdims", false}},
+      columns{{"axis", Integers{0}}, {"keepdims", false}};
   const Tensor x = random_floats(Shape{5000, 333});
   for (const auto& [attributes, size] : {std::pair(rows, 5000), std::pair(columns, 333)}) {
     const std::vector<TensorType> type = {{DType::float32, Shape{size}}};

@@ -1,5 +1,5 @@
-// Row-wise and indexing kernels: the native side's edges (lengths around a vector, bad ids, aliases). Values against
-// NumPy are tested in tests/ops.
+// Row-wise and indexing kernels: the native side's edges (lengths around a vector, bad ids, aliases). Values
+// against NumPy are tested in tests/ops.
 #include <algorithm>
 
 #include "check.hpp"
@@ -28,20 +28,25 @@ TEST(softmax_rows_sum_to_one) {
 
 TEST(layer_norm_of_odd_widths) {
   for (const std::int64_t width : {1, 3, 16, 33, 257}) {
-    const Tensor x = random_floats(Shape{5, width}), gamma = random_floats(Shape{width}), beta = random_floats(Shape{width});
+    const Tensor x = random_floats(Shape{5, width}), gamma = random_floats(Shape{width}),
+                 beta = random_floats(Shape{width});
     const Attributes attributes{{"eps", 1e-5}};
     const TensorType statistics{DType::float32, Shape{5}};
-    const auto results = run_kernel("layer_norm", attributes, {x, gamma, beta}, {x.type, statistics, statistics});
+    const auto results =
+        run_kernel("layer_norm", attributes, {x, gamma, beta}, {x.type, statistics, statistics});
     for (std::size_t row = 0; row < 5; ++row) {
-      const auto values = x.values<float>().subspan(row * static_cast<std::size_t>(width), static_cast<std::size_t>(width));
+      const auto values =
+          x.values<float>().subspan(row * static_cast<std::size_t>(width), static_cast<std::size_t>(width));
       double mean = 0, variance = 0;
       for (const float value : values) mean += static_cast<double>(value) / static_cast<double>(width);
-      for (const float value : values) variance += (value - mean) * (value - mean) / static_cast<double>(width);
+      for (const float value : values)
+        variance += (value - mean) * (value - mean) / static_cast<double>(width);
       CHECK(std::abs(results[1].values<float>()[row] - mean) < 1e-5, width, " mean");
       for (std::size_t j = 0; j < values.size(); ++j) {
-        const double expected =
-            (values[j] - mean) / std::sqrt(variance + 1e-5) * gamma.values<float>()[j] + beta.values<float>()[j];
-        CHECK(std::abs(results[0].values<float>()[row * values.size() + j] - expected) < 2e-4, width, " at ", j);
+        const double expected = (values[j] - mean) / std::sqrt(variance + 1e-5) * gamma.values<float>()[j] +
+                                beta.values<float>()[j];
+        CHECK(std::abs(results[0].values<float>()[row * values.size() + j] - expected) < 2e-4, width, " at ",
+              j);
       }
     }
   }
@@ -86,7 +91,8 @@ TEST(embedding_gradient_for_any_number_of_threads) {
   set_num_threads(1);
   const Tensor one = run_kernel("embedding_grad", attributes, {ids, g}, {{DType::float32, Shape{100, 5}}})[0];
   set_num_threads(3);
-  const Tensor three = run_kernel("embedding_grad", attributes, {ids, g}, {{DType::float32, Shape{100, 5}}})[0];
+  const Tensor three =
+      run_kernel("embedding_grad", attributes, {ids, g}, {{DType::float32, Shape{100, 5}}})[0];
   set_num_threads(before);
   check_close(three.values<float>(), one.values<float>(), 0, 0, "embedding_grad");
 }
@@ -94,7 +100,8 @@ TEST(embedding_gradient_for_any_number_of_threads) {
 TEST(scatter_rows_in_place_touches_named_rows_only) {
   Tensor target = random_floats(Shape{50, 3});
   const std::vector<float> old(target.values<float>().begin(), target.values<float>().end());
-  const Tensor ids({DType::int64, Shape{3}}, std::vector<std::int64_t>{4, 49, -1}), rows = random_floats(Shape{3, 3});
+  const Tensor ids({DType::int64, Shape{3}}, std::vector<std::int64_t>{4, 49, -1}),
+      rows = random_floats(Shape{3, 3});
   const std::vector<TensorType> inputs = {target.type, ids.type, rows.type}, outputs = {target.type};
   const Attributes none;
   const auto kernel = make_kernel({"scatter_rows", none, inputs, outputs, nullptr});
@@ -102,13 +109,16 @@ TEST(scatter_rows_in_place_touches_named_rows_only) {
   const std::vector<void*> results = {target.buffer->data()};
   kernel->run(sources, results, nullptr);
   for (std::size_t i = 0; i < 150; ++i) {
-    const float expected = i / 3 == 4 ? rows.values<float>()[i % 3] : i / 3 == 49 ? rows.values<float>()[3 + i % 3] : old[i];
+    const float expected = i / 3 == 4    ? rows.values<float>()[i % 3]
+                           : i / 3 == 49 ? rows.values<float>()[3 + i % 3]
+                                         : old[i];
     CHECK(target.values<float>()[i] == expected, "at ", i);
   }
 }
 
 TEST(transposes_of_odd_sizes) {
-  for (const auto& [rows, columns] : {std::pair(1, 7), std::pair(33, 31), std::pair(64, 100), std::pair(257, 3)}) {
+  for (const auto& [rows, columns] :
+       {std::pair(1, 7), std::pair(33, 31), std::pair(64, 100), std::pair(257, 3)}) {
     const Tensor x = random_floats(Shape{2, rows, columns});
     const Attributes attributes{{"axes", Integers{0, 2, 1}}};
     const Tensor y = run_kernel("transpose", attributes, {x}, {{DType::float32, Shape{2, columns, rows}}})[0];

@@ -1,5 +1,6 @@
 // matmul and fully_connected as oneDNN primitives, made once.
-// Operations: 2 m n k a batch; bytes: each matrix once, if oneDNN's blocking does its work. Bias and relu ride along.
+// Operations: 2 m n k a batch; bytes: each matrix once, if oneDNN's blocking does its work. Bias and relu
+// ride along.
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string_view>
 #include <unordered_map>
@@ -18,7 +19,8 @@ memory::data_type data_type(DType dtype) {
 }
 
 // A row-major stack of rows x columns matrices; `transposed`: it lies in memory as columns x rows.
-memory::desc matrices(const Shape& batch, std::int64_t rows, std::int64_t columns, bool transposed, DType dtype) {
+memory::desc matrices(const Shape& batch, std::int64_t rows, std::int64_t columns, bool transposed,
+                      DType dtype) {
   memory::dims dims, strides(static_cast<std::size_t>(batch.rank()));
   std::int64_t stride = rows * columns;
   for (int axis = batch.rank() - 1; axis >= 0; --axis) {
@@ -40,14 +42,16 @@ class MatmulKernel final : public Kernel {
         threads_(num_threads()),
         name_(text("onednn matmul ", product.dtype, " ", descriptor_.impl_info_str())) {}
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     use_threads(threads_);
     std::unordered_map<int, memory> arguments{
         {DNNL_ARG_SRC, wrap(descriptor_.src_desc(), inputs[0])},
         {DNNL_ARG_WEIGHTS, wrap(descriptor_.weights_desc(), inputs[1])},
         {DNNL_ARG_DST, wrap(descriptor_.dst_desc(), outputs[0])},
         {DNNL_ARG_SCRATCHPAD, wrap(descriptor_.scratchpad_desc(), scratch)}};
-    if (bias_) arguments.emplace(DNNL_ARG_BIAS, wrap(descriptor_.query_md(dnnl::query::weights_md, 1), inputs[2]));
+    if (bias_)
+      arguments.emplace(DNNL_ARG_BIAS, wrap(descriptor_.query_md(dnnl::query::weights_md, 1), inputs[2]));
     primitive_.execute(stream(), arguments);
   }
 
@@ -90,7 +94,8 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request) {
       product.bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c, attributes, kAllowEmpty)
                    : dnnl::matmul::primitive_desc(engine(), a, b, c, attributes, kAllowEmpty);
   if (!descriptor) return nullptr;
-  // The reference implementation is a plain loop: bfloat16 on a processor without it, say. Portable kernels do better.
+  // The reference implementation is a plain loop: bfloat16 on a processor without it, say. Portable kernels
+  // do better.
   if (std::string_view(descriptor.impl_info_str()).starts_with("ref")) return nullptr;
   return std::make_unique<MatmulKernel>(product, std::move(descriptor));
 }

@@ -20,8 +20,8 @@ inline dnnl::stream& stream() {
   return stream;
 }
 
-// oneDNN plans its blocking and scratchpad for the OpenMP thread count at creation, and OpenMP keeps that count per
-// calling thread: both creation and execution set it.
+// oneDNN plans its blocking and scratchpad for the OpenMP thread count at creation, and OpenMP keeps that
+// count per calling thread: both creation and execution set it.
 inline void use_threads(int threads) {
   if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }

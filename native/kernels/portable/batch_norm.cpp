@@ -1,6 +1,7 @@
 // batch_norm in training and its gradient: statistics a channel over all other axes.
-// Bytes: forward reads x three times (mean, variance, result) and writes y once; backward reads g and x twice and
-// writes gx once. Sums are taken over fixed blocks of rows and added in float64: independent of the thread count.
+// Bytes: forward reads x three times (mean, variance, result) and writes y once; backward reads g and x twice
+// and writes gx once. Sums are taken over fixed blocks of rows and added in float64: independent of the
+// thread count.
 #include <algorithm>
 #include <cmath>
 
@@ -104,10 +105,12 @@ class BatchNormKernel final : public Kernel {
 
   // Partial sums, the sums, scale and shift a channel.
   std::size_t scratch_bytes() const override {
-    return channels_.sums_bytes() + static_cast<std::size_t>(channels_.channels) * (sizeof(double) + sizeof(T));
+    return channels_.sums_bytes() +
+           static_cast<std::size_t>(channels_.channels) * (sizeof(double) + sizeof(T));
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     const T* __restrict x = static_cast<const T*>(inputs[0]);
     const T* __restrict gamma = static_cast<const T*>(inputs[1]);
     const T* __restrict beta = static_cast<const T*>(inputs[2]);
@@ -147,10 +150,12 @@ class BatchNormBackwardKernel final : public Kernel {
       : channels_(request, request.inputs[1].shape), eps_(request.attributes.real("eps")) {}
 
   std::size_t scratch_bytes() const override {
-    return channels_.sums_bytes() + static_cast<std::size_t>(channels_.channels) * (2 * sizeof(double) + 3 * sizeof(T));
+    return channels_.sums_bytes() +
+           static_cast<std::size_t>(channels_.channels) * (2 * sizeof(double) + 3 * sizeof(T));
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     const T* __restrict g = static_cast<const T*>(inputs[0]);
     const T* __restrict x = static_cast<const T*>(inputs[1]);
     const T* __restrict gamma = static_cast<const T*>(inputs[2]);

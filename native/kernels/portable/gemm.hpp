@@ -32,7 +32,8 @@ struct StridedMatrix {
 
 // c (m, n), row-major, is overwritten.
 template <typename T>
-void plain_gemm(std::int64_t m, std::int64_t n, std::int64_t k, StridedMatrix<T> a, StridedMatrix<T> b, T* c) {
+void plain_gemm(std::int64_t m, std::int64_t n, std::int64_t k, StridedMatrix<T> a, StridedMatrix<T> b,
+                T* c) {
   using Wide = typename WrappingType<T>::type;
   constexpr std::int64_t kRows = 64, kColumns = 128, kDepth = 32;
   parallel_for(m, kRows, [&](std::int64_t begin, std::int64_t end) {

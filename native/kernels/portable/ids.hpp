@@ -12,18 +12,23 @@ namespace mxpipe {
 template <typename Body>
 void dispatch_ids(DType dtype, const Body& body) {
   switch (dtype) {
-    case DType::int32: return body.template operator()<std::int32_t>();
-    case DType::int64: return body.template operator()<std::int64_t>();
-    default: fail(ErrorKind::op, "ids", "must be int32 or int64; got ", dtype, ".");
+    case DType::int32:
+      return body.template operator()<std::int32_t>();
+    case DType::int64:
+      return body.template operator()<std::int64_t>();
+    default:
+      fail(ErrorKind::op, "ids", "must be int32 or int64; got ", dtype, ".");
   }
 }
 
-[[noreturn, gnu::cold]] inline void fail_id(std::string_view op, std::int64_t id, std::int64_t low, std::int64_t high) {
+[[noreturn, gnu::cold]] inline void fail_id(std::string_view op, std::int64_t id, std::int64_t low,
+                                            std::int64_t high) {
   fail(ErrorKind::op, op, "an id must lie in [", low, ", ", high, "); got ", id, ".");
 }
 
 inline void require_id(std::string_view op, std::int64_t id, std::int64_t low, std::int64_t high) {
-  if (id < low || id >= high) [[unlikely]] fail_id(op, id, low, high);
+  if (id < low || id >= high) [[unlikely]]
+    fail_id(op, id, low, high);
 }
 
 }  // namespace mxpipe

@@ -17,11 +17,13 @@ enum class OutOfRange { wraps_negative, raises, negative_is_zero };
 // result[o, i, :] = source[o, ids[i], :]
 class GatherKernel final : public Kernel {
  public:
-  GatherKernel(std::string_view op, const TensorType& source, const TensorType& ids, int axis, OutOfRange rule)
+  GatherKernel(std::string_view op, const TensorType& source, const TensorType& ids, int axis,
+               OutOfRange rule)
       : op_(op), rule_(rule), ids_(ids.dtype), count_(ids.size()) {
     outer_ = source.shape.product(0, axis);
     rows_ = source.shape[axis];
-    bytes_ = static_cast<std::size_t>(source.shape.product(axis + 1, source.shape.rank())) * size_of(source.dtype);
+    bytes_ =
+        static_cast<std::size_t>(source.shape.product(axis + 1, source.shape.rank())) * size_of(source.dtype);
   }
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
@@ -68,11 +70,13 @@ class GatherKernel final : public Kernel {
 
 std::unique_ptr<Kernel> make_take(const KernelRequest& request) {
   const int axis = normalize_axis(request.attributes.integer("axis"), request.inputs[0].shape.rank(), "take");
-  return std::make_unique<GatherKernel>("take", request.inputs[0], request.inputs[1], axis, OutOfRange::wraps_negative);
+  return std::make_unique<GatherKernel>("take", request.inputs[0], request.inputs[1], axis,
+                                        OutOfRange::wraps_negative);
 }
 
 std::unique_ptr<Kernel> make_embedding(const KernelRequest& request) {
-  return std::make_unique<GatherKernel>("embedding", request.inputs[0], request.inputs[1], 0, OutOfRange::raises);
+  return std::make_unique<GatherKernel>("embedding", request.inputs[0], request.inputs[1], 0,
+                                        OutOfRange::raises);
 }
 
 std::unique_ptr<Kernel> make_take_rows(const KernelRequest& request) {
@@ -83,11 +87,16 @@ std::unique_ptr<Kernel> make_take_rows(const KernelRequest& request) {
 // 1 in a dtype, as bytes.
 std::uint64_t one_bits(DType dtype) {
   switch (dtype) {
-    case DType::float32: return 0x3f800000U;
-    case DType::float64: return 0x3ff0000000000000U;
-    case DType::float16: return 0x3c00U;
-    case DType::bfloat16: return 0x3f80U;
-    default: return 1;
+    case DType::float32:
+      return 0x3f800000U;
+    case DType::float64:
+      return 0x3ff0000000000000U;
+    case DType::float16:
+      return 0x3c00U;
+    case DType::bfloat16:
+      return 0x3f80U;
+    default:
+      return 1;
   }
 }
 
@@ -148,7 +157,8 @@ class PickKernel final : public Kernel {
           const std::int64_t place = (i / inner_ * length_ + id) * inner_ + i % inner_;
           const std::int64_t from = gradient_ ? i : place;
           const std::int64_t to = gradient_ ? place : i;
-          copy_row(result + static_cast<std::size_t>(to) * bytes_, source + static_cast<std::size_t>(from) * bytes_, bytes_);
+          copy_row(result + static_cast<std::size_t>(to) * bytes_,
+                   source + static_cast<std::size_t>(from) * bytes_, bytes_);
         }
       });
     });
@@ -163,7 +173,9 @@ class PickKernel final : public Kernel {
   std::int64_t outer_ = 0, length_ = 0, inner_ = 0;
 };
 
-std::unique_ptr<Kernel> make_one_hot(const KernelRequest& request) { return std::make_unique<OneHotKernel>(request); }
+std::unique_ptr<Kernel> make_one_hot(const KernelRequest& request) {
+  return std::make_unique<OneHotKernel>(request);
+}
 
 template <bool gradient>
 std::unique_ptr<Kernel> make_pick(const KernelRequest& request) {

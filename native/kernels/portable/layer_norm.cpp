@@ -1,6 +1,7 @@
 // layer_norm and its gradient, over the last axis.
-// Bytes: forward reads x and writes y once; backward reads g and x once, writes gx once. The sums for gamma and beta
-// are taken over fixed blocks of rows and then added in float64, so they do not depend on the thread count.
+// Bytes: forward reads x and writes y once; backward reads g and x once, writes gx once. The sums for gamma
+// and beta are taken over fixed blocks of rows and then added in float64, so they do not depend on the thread
+// count.
 #include <algorithm>
 
 #include "graph/error.hpp"
@@ -60,9 +61,12 @@ class LayerNormBackwardKernel final : public Kernel {
     blocks_ = (rows_ + block_ - 1) / block_;
   }
 
-  std::size_t scratch_bytes() const override { return static_cast<std::size_t>(blocks_ * 2 * width_) * sizeof(T); }
+  std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(blocks_ * 2 * width_) * sizeof(T);
+  }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     const T* g = static_cast<const T*>(inputs[0]);
     const T* x = static_cast<const T*>(inputs[1]);
     const T* gamma = static_cast<const T*>(inputs[2]);
@@ -76,8 +80,8 @@ class LayerNormBackwardKernel final : public Kernel {
       std::fill_n(gamma_sum, 2 * width_, T{});
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t at = row * width_;
-        row_functions<T>().layer_norm_backward(g + at, x + at, gamma, mean[row], rstd[row], result + at, gamma_sum,
-                                               beta_sum, width_);
+        row_functions<T>().layer_norm_backward(g + at, x + at, gamma, mean[row], rstd[row], result + at,
+                                               gamma_sum, beta_sum, width_);
       }
     });
     add_blocks(partial, static_cast<T*>(outputs[1]));

@@ -1,6 +1,6 @@
-// matmul and fully_connected without oneDNN: OpenBLAS for float32 and float64, plain loops for integers; float16 and
-// bfloat16 pass through float32 and are rounded once.
-// Operations: 2 m n k a batch; bias and relu are one more pass over the result while it is in cache.
+// matmul and fully_connected without oneDNN: OpenBLAS for float32 and float64, plain loops for integers;
+// float16 and bfloat16 pass through float32 and are rounded once. Operations: 2 m n k a batch; bias and relu
+// are one more pass over the result while it is in cache.
 #include "graph/error.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/matrix_product.hpp"
@@ -19,14 +19,16 @@ namespace {
 inline constexpr bool kBlas = true;
 
 void blas_gemm(const MatrixProduct& p, const float* a, const float* b, float* c) {
-  scipy_cblas_sgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans, p.transpose_b ? CblasTrans : CblasNoTrans,
-                    static_cast<blasint>(p.m), static_cast<blasint>(p.n), static_cast<blasint>(p.k), 1.0F, a,
+  scipy_cblas_sgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans,
+                    p.transpose_b ? CblasTrans : CblasNoTrans, static_cast<blasint>(p.m),
+                    static_cast<blasint>(p.n), static_cast<blasint>(p.k), 1.0F, a,
                     static_cast<blasint>(p.transpose_a ? p.m : p.k), b,
                     static_cast<blasint>(p.transpose_b ? p.k : p.n), 0.0F, c, static_cast<blasint>(p.n));
 }
 void blas_gemm(const MatrixProduct& p, const double* a, const double* b, double* c) {
-  scipy_cblas_dgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans, p.transpose_b ? CblasTrans : CblasNoTrans,
-                    static_cast<blasint>(p.m), static_cast<blasint>(p.n), static_cast<blasint>(p.k), 1.0, a,
+  scipy_cblas_dgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans,
+                    p.transpose_b ? CblasTrans : CblasNoTrans, static_cast<blasint>(p.m),
+                    static_cast<blasint>(p.n), static_cast<blasint>(p.k), 1.0, a,
                     static_cast<blasint>(p.transpose_a ? p.m : p.k), b,
                     static_cast<blasint>(p.transpose_b ? p.k : p.n), 0.0, c, static_cast<blasint>(p.n));
 }
@@ -55,7 +57,8 @@ class ProductKernel final : public Kernel {
       const std::int64_t in_b = MatrixProduct::matrix_of(product_.batch_of_b, product_.batch, i);
       multiply(a + in_a * product_.m * product_.k, b + in_b * product_.k * product_.n, c + i * size);
     }
-    if (product_.bias || product_.relu) finish(inputs.size() > 2 ? static_cast<const T*>(inputs[2]) : nullptr, c);
+    if (product_.bias || product_.relu)
+      finish(inputs.size() > 2 ? static_cast<const T*>(inputs[2]) : nullptr, c);
   }
 
   std::string describe() const override {

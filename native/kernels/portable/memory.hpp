@@ -27,12 +27,24 @@ inline void copy_bytes(const void* source, void* destination, std::size_t bytes)
 // Rows are often a few words: a call of memcpy would cost more than the copy.
 inline void copy_row(void* destination, const void* source, std::size_t bytes) {
   switch (bytes) {
-    case 4: std::memcpy(destination, source, 4); return;
-    case 8: std::memcpy(destination, source, 8); return;
-    case 16: std::memcpy(destination, source, 16); return;
-    case 32: std::memcpy(destination, source, 32); return;
-    case 64: std::memcpy(destination, source, 64); return;
-    default: std::memcpy(destination, source, bytes); return;
+    case 4:
+      std::memcpy(destination, source, 4);
+      return;
+    case 8:
+      std::memcpy(destination, source, 8);
+      return;
+    case 16:
+      std::memcpy(destination, source, 16);
+      return;
+    case 32:
+      std::memcpy(destination, source, 32);
+      return;
+    case 64:
+      std::memcpy(destination, source, 64);
+      return;
+    default:
+      std::memcpy(destination, source, bytes);
+      return;
   }
 }
 

@@ -1,6 +1,6 @@
 // Ops that move elements: transpose, slice, slice_scatter, slice_assign, concatenate.
-// Bytes: each element of the result written once (slice_scatter and slice_assign twice where the slice lies), each
-// input element that is needed read once.
+// Bytes: each element of the result written once (slice_scatter and slice_assign twice where the slice lies),
+// each input element that is needed read once.
 #include <cstring>
 #include <vector>
 
@@ -33,7 +33,8 @@ std::unique_ptr<Kernel> make_transpose(const KernelRequest& request) {
   const Shape from = contiguous_strides(request.inputs[0].shape);
   const Shape& shape = request.outputs[0].shape;
   Shape source;
-  for (const std::int64_t axis : request.attributes.integers("axes")) source.push_back(from[static_cast<int>(axis)]);
+  for (const std::int64_t axis : request.attributes.integers("axes"))
+    source.push_back(from[static_cast<int>(axis)]);
   const StridedCopy copy(shape, source, contiguous_strides(shape), size_of(request.outputs[0].dtype));
   return std::make_unique<CopyKernel>("transpose", copy, 0);
 }
@@ -68,7 +69,8 @@ std::unique_ptr<Kernel> make_slice(const KernelRequest& request) {
 // The whole is zeros or the target; then the slice is written over it.
 class SliceWriteKernel final : public Kernel {
  public:
-  SliceWriteKernel(const KernelRequest& request, bool assign) : assign_(assign), bytes_(request.outputs[0].bytes()) {
+  SliceWriteKernel(const KernelRequest& request, bool assign)
+      : assign_(assign), bytes_(request.outputs[0].bytes()) {
     const TensorType& value = request.inputs[assign ? 1 : 0];
     const Region region = region_of(request.attributes, request.outputs[0].shape, value.dtype);
     offset_ = region.offset;
@@ -84,7 +86,9 @@ class SliceWriteKernel final : public Kernel {
     }
     if (!empty_) copy_.run(inputs[assign_ ? 1 : 0], static_cast<std::byte*>(outputs[0]) + offset_);
   }
-  std::string describe() const override { return assign_ ? "portable slice_assign" : "portable slice_scatter"; }
+  std::string describe() const override {
+    return assign_ ? "portable slice_assign" : "portable slice_scatter";
+  }
 
  private:
   bool assign_, empty_ = false;
@@ -130,8 +134,8 @@ class ConcatenateKernel final : public Kernel {
   std::string describe() const override { return text("portable concatenate of ", pieces_.size()); }
 
  private:
-  std::int64_t outer_ = 0, row_ = 0;      // rows, and bytes of one
-  std::vector<std::int64_t> pieces_;      // bytes of each input in a row
+  std::int64_t outer_ = 0, row_ = 0;  // rows, and bytes of one
+  std::vector<std::int64_t> pieces_;  // bytes of each input in a row
 };
 
 template <bool assign>

@@ -1,8 +1,8 @@
 // sum, prod, max, min, mean over any axes.
 // Bytes: the input once (and 1/64th of it or less for partial results); operations: one an element.
 //
-// The work is split by size, never by thread count: a row in chunks of 16384, columns in blocks of 64 to 512 rows. A
-// chunk of float32 is summed in float32 over 64 lanes, chunks are added in float64.
+// The work is split by size, never by thread count: a row in chunks of 16384, columns in blocks of 64 to 512
+// rows. A chunk of float32 is summed in float32 over 64 lanes, chunks are added in float64.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -34,10 +34,14 @@ template <typename A>
 A identity(Reduction reduction) {
   using Limits = std::numeric_limits<A>;
   switch (reduction) {
-    case Reduction::sum: return A{0};
-    case Reduction::product: return A{1};
-    case Reduction::maximum: return Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
-    case Reduction::minimum: return Limits::has_infinity ? Limits::infinity() : Limits::max();
+    case Reduction::sum:
+      return A{0};
+    case Reduction::product:
+      return A{1};
+    case Reduction::maximum:
+      return Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
+    case Reduction::minimum:
+      return Limits::has_infinity ? Limits::infinity() : Limits::max();
   }
   return A{};
 }
@@ -45,10 +49,14 @@ A identity(Reduction reduction) {
 template <typename A>
 A combine(Reduction reduction, A a, A b) {
   switch (reduction) {
-    case Reduction::sum: return a + b;
-    case Reduction::product: return a * b;
-    case Reduction::maximum: return a > b || a != a ? a : b;
-    case Reduction::minimum: return a < b || a != a ? a : b;
+    case Reduction::sum:
+      return a + b;
+    case Reduction::product:
+      return a * b;
+    case Reduction::maximum:
+      return a > b || a != a ? a : b;
+    case Reduction::minimum:
+      return a < b || a != a ? a : b;
   }
   return a;
 }
@@ -89,7 +97,8 @@ class ReduceKernel final : public Kernel {
     return static_cast<std::size_t>(extent_.outer * chunks_ * extent_.inner) * sizeof(A);
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     const auto* input = static_cast<const std::byte*>(inputs[0]);
     A* partial = static_cast<A*>(scratch);
     if (extent_.inner == 1) {
@@ -100,7 +109,9 @@ class ReduceKernel final : public Kernel {
     if (chunks_ > 1) add_chunks(partial, outputs[0]);
   }
 
-  std::string describe() const override { return text("vec ", isa().name, " reduction of ", in_, " to ", out_); }
+  std::string describe() const override {
+    return text("vec ", isa().name, " reduction of ", in_, " to ", out_);
+  }
 
  private:
   void reduce_rows(const std::byte* input, void* output, A* partial) const {
@@ -232,7 +243,8 @@ class StagedKernel final : public Kernel {
     return own + inner;
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     auto* memory = static_cast<std::byte*>(scratch);
     auto* inner = memory;
     for (const std::size_t bytes : results_) inner += bytes;
@@ -277,7 +289,8 @@ std::unique_ptr<Kernel> make_stage(Reduction reduction, Extent extent, DType in,
   const bool adds = reduction == Reduction::sum || reduction == Reduction::product;
   if (is_half(in)) return std::make_unique<ReduceKernel<float>>(reduction, extent, in, out, scale);
   if (adds && !is_floating(in)) {
-    if (is_unsigned_integer(in)) return std::make_unique<ReduceKernel<std::uint64_t>>(reduction, extent, in, out, scale);
+    if (is_unsigned_integer(in))
+      return std::make_unique<ReduceKernel<std::uint64_t>>(reduction, extent, in, out, scale);
     return std::make_unique<ReduceKernel<std::int64_t>>(reduction, extent, in, out, scale);
   }
   if (is_boolean(in)) in = out = DType::uint8;
@@ -300,7 +313,8 @@ KernelFactory reduction_of(Reduction reduction, bool mean) {
     auto staged = std::make_unique<StagedKernel>();
     for (std::size_t i = 0; i < stages.size(); ++i) {
       const bool last = i + 1 == stages.size();
-      const std::size_t bytes = static_cast<std::size_t>(stages[i].outer * stages[i].inner) * size_of(between);
+      const std::size_t bytes =
+          static_cast<std::size_t>(stages[i].outer * stages[i].inner) * size_of(between);
       staged->add(make_stage(reduction, stages[i], i == 0 ? input.dtype : between, last ? out : between,
                              last ? scale : 1),
                   last ? 0 : bytes);

@@ -1,8 +1,8 @@
-// Ops that write by position: take_grad, embedding_grad, row_sparse_to_dense (all add into zeros), scatter_rows.
-// Bytes: the dense result once, the rows once, the ids a few times.
+// Ops that write by position: take_grad, embedding_grad, row_sparse_to_dense (all add into zeros),
+// scatter_rows. Bytes: the dense result once, the rows once, the ids a few times.
 //
-// Rows of equal id are added in order of appearance, by one thread: the result's rows are dealt to 8 partitions, and
-// each walks over all ids. So neither the order nor the sum depends on the number of threads.
+// Rows of equal id are added in order of appearance, by one thread: the result's rows are dealt to 8
+// partitions, and each walks over all ids. So neither the order nor the sum depends on the number of threads.
 #include <algorithm>
 #include <cstring>
 
@@ -19,8 +19,8 @@ namespace {
 
 constexpr std::int64_t kPartitions = 8;  // a power of two
 
-// Calls body(position, row) for every id, in order, from the thread that owns the row. Negative ids mean what `rule`
-// says; ids are checked before anything is written.
+// Calls body(position, row) for every id, in order, from the thread that owns the row. Negative ids mean what
+// `rule` says; ids are checked before anything is written.
 enum class Negative { counts_from_end, raises, is_skipped };
 
 template <typename Id, typename Body>
@@ -88,7 +88,8 @@ std::unique_ptr<Kernel> make_add_rows(const KernelRequest& request, int axis, Ne
 }
 
 std::unique_ptr<Kernel> make_take_grad(const KernelRequest& request) {
-  const int axis = normalize_axis(request.attributes.integer("axis"), request.outputs[0].shape.rank(), request.op);
+  const int axis =
+      normalize_axis(request.attributes.integer("axis"), request.outputs[0].shape.rank(), request.op);
   return make_add_rows(request, axis, Negative::counts_from_end);
 }
 std::unique_ptr<Kernel> make_embedding_grad(const KernelRequest& request) {
@@ -114,9 +115,11 @@ class ScatterRowsKernel final : public Kernel {
       const Id* ids = static_cast<const Id*>(inputs[1]);
       if (inputs[0] != outputs[0]) copy_bytes(inputs[0], result, static_cast<std::size_t>(rows_) * bytes_);
       const auto cost = static_cast<std::int64_t>(bytes_ / 4);
-      for_each_row("scatter_rows", ids, count_, rows_, Negative::is_skipped, cost, [&](std::int64_t i, std::int64_t row) {
-        copy_row(result + static_cast<std::size_t>(row) * bytes_, rows + static_cast<std::size_t>(i) * bytes_, bytes_);
-      });
+      for_each_row("scatter_rows", ids, count_, rows_, Negative::is_skipped, cost,
+                   [&](std::int64_t i, std::int64_t row) {
+                     copy_row(result + static_cast<std::size_t>(row) * bytes_,
+                              rows + static_cast<std::size_t>(i) * bytes_, bytes_);
+                   });
     });
   }
   std::string describe() const override { return "portable scatter_rows"; }

@@ -1,6 +1,6 @@
 // softmax, log_softmax, their gradients, and softmax cross entropy.
-// Bytes: each input and output once (a row stays in cache between its passes); cross entropy keeps no probabilities:
-// its gradient computes them again from the logits.
+// Bytes: each input and output once (a row stays in cache between its passes); cross entropy keeps no
+// probabilities: its gradient computes them again from the logits.
 #include <vector>
 
 #include "graph/error.hpp"
@@ -37,8 +37,8 @@ template <typename T>
 class SoftmaxKernel final : public Kernel {
  public:
   SoftmaxKernel(const KernelRequest& request, bool backward, bool logarithm)
-      : lines_(request.outputs[0].shape,
-               normalize_axis(request.attributes.integer("axis"), request.outputs[0].shape.rank(), request.op)),
+      : lines_(request.outputs[0].shape, normalize_axis(request.attributes.integer("axis"),
+                                                        request.outputs[0].shape.rank(), request.op)),
         backward_(backward),
         logarithm_(logarithm) {}
 
@@ -47,26 +47,28 @@ class SoftmaxKernel final : public Kernel {
     const T* second = backward_ ? static_cast<const T*>(inputs[1]) : nullptr;
     T* result = static_cast<T*>(outputs[0]);
     if (lines_.length == 0) return;
-    parallel_for(lines_.outer * lines_.inner, grain_for(lines_.length * kCost), [&](std::int64_t begin, std::int64_t end) {
-      if (lines_.inner == 1) {
-        for (std::int64_t row = begin; row < end; ++row) {
-          const std::int64_t at = row * lines_.length;
-          run_row(first + at, backward_ ? second + at : nullptr, result + at);
-        }
-        return;
-      }
-      std::vector<T> copies(static_cast<std::size_t>(3 * lines_.length));
-      T* a = copies.data();
-      T* b = a + lines_.length;
-      T* c = b + lines_.length;
-      for (std::int64_t line = begin; line < end; ++line) {
-        const std::int64_t at = lines_.start(line);
-        for (std::int64_t i = 0; i < lines_.length; ++i) a[i] = first[at + i * lines_.inner];
-        for (std::int64_t i = 0; backward_ && i < lines_.length; ++i) b[i] = second[at + i * lines_.inner];
-        run_row(a, b, c);
-        for (std::int64_t i = 0; i < lines_.length; ++i) result[at + i * lines_.inner] = c[i];
-      }
-    });
+    parallel_for(lines_.outer * lines_.inner, grain_for(lines_.length * kCost),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   if (lines_.inner == 1) {
+                     for (std::int64_t row = begin; row < end; ++row) {
+                       const std::int64_t at = row * lines_.length;
+                       run_row(first + at, backward_ ? second + at : nullptr, result + at);
+                     }
+                     return;
+                   }
+                   std::vector<T> copies(static_cast<std::size_t>(3 * lines_.length));
+                   T* a = copies.data();
+                   T* b = a + lines_.length;
+                   T* c = b + lines_.length;
+                   for (std::int64_t line = begin; line < end; ++line) {
+                     const std::int64_t at = lines_.start(line);
+                     for (std::int64_t i = 0; i < lines_.length; ++i) a[i] = first[at + i * lines_.inner];
+                     for (std::int64_t i = 0; backward_ && i < lines_.length; ++i)
+                       b[i] = second[at + i * lines_.inner];
+                     run_row(a, b, c);
+                     for (std::int64_t i = 0; i < lines_.length; ++i) result[at + i * lines_.inner] = c[i];
+                   }
+                 });
   }
   std::string describe() const override {
     return text("vec ", isa().name, logarithm_ ? " log_softmax" : " softmax", backward_ ? "_backward" : "");
@@ -103,7 +105,8 @@ class CrossEntropyKernel final : public Kernel {
       const Id* labels = static_cast<const Id*>(inputs[backward_ ? 2 : 1]);
       parallel_for(rows_, grain_for(classes_ * kCost), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) {
-          require_id(backward_ ? "softmax_cross_entropy_backward" : "softmax_cross_entropy", labels[row], 0, classes_);
+          require_id(backward_ ? "softmax_cross_entropy_backward" : "softmax_cross_entropy", labels[row], 0,
+                     classes_);
           const T* x = logits + row * classes_;
           const T log_sum = row_functions<T>().log_sum_exp(x, classes_);
           if (backward_) {
@@ -139,7 +142,8 @@ std::unique_ptr<Kernel> make_softmax(const KernelRequest& request) {
 template <bool backward>
 std::unique_ptr<Kernel> make_cross_entropy(const KernelRequest& request) {
   if (has_half(request)) return make_widened(request);
-  if (request.inputs[0].dtype == DType::float64) return std::make_unique<CrossEntropyKernel<double>>(request, backward);
+  if (request.inputs[0].dtype == DType::float64)
+    return std::make_unique<CrossEntropyKernel<double>>(request, backward);
   return std::make_unique<CrossEntropyKernel<float>>(request, backward);
 }
 

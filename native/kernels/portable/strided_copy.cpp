@@ -58,20 +58,21 @@ void StridedCopy::run_rows(const T* source, T* destination) const {
   const int last = shape_.rank() - 1;
   const std::int64_t size = shape_[last], from = source_[last], to = destination_[last];
   const std::int64_t pieces = (size + kPiece - 1) / kPiece;
-  parallel_for(outer_ * pieces, grain_for(std::min(size, kPiece) + 8), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t unit = begin; unit < end; ++unit) {
-      const Offsets offsets = locate(unit / pieces);
-      const std::int64_t first = unit % pieces * kPiece;
-      const std::int64_t count = std::min(kPiece, size - first);
-      const T* row = source + offsets.source + first * from;
-      T* result = destination + offsets.destination + first * to;
-      if (from == 1 && to == 1) {
-        std::copy_n(row, count, result);
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) result[i * to] = row[i * from];
-      }
-    }
-  });
+  parallel_for(outer_ * pieces, grain_for(std::min(size, kPiece) + 8),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const Offsets offsets = locate(unit / pieces);
+                   const std::int64_t first = unit % pieces * kPiece;
+                   const std::int64_t count = std::min(kPiece, size - first);
+                   const T* row = source + offsets.source + first * from;
+                   T* result = destination + offsets.destination + first * to;
+                   if (from == 1 && to == 1) {
+                     std::copy_n(row, count, result);
+                   } else {
+                     for (std::int64_t i = 0; i < count; ++i) result[i * to] = row[i * from];
+                   }
+                 }
+               });
 }
 
 template <typename T>
@@ -113,10 +114,14 @@ void StridedCopy::run_as(const T* source, T* destination) const {
 
 void StridedCopy::run(const void* source, void* destination) const {
   switch (bytes_) {
-    case 1: return run_as(static_cast<const std::uint8_t*>(source), static_cast<std::uint8_t*>(destination));
-    case 2: return run_as(static_cast<const std::uint16_t*>(source), static_cast<std::uint16_t*>(destination));
-    case 4: return run_as(static_cast<const std::uint32_t*>(source), static_cast<std::uint32_t*>(destination));
-    default: return run_as(static_cast<const std::uint64_t*>(source), static_cast<std::uint64_t*>(destination));
+    case 1:
+      return run_as(static_cast<const std::uint8_t*>(source), static_cast<std::uint8_t*>(destination));
+    case 2:
+      return run_as(static_cast<const std::uint16_t*>(source), static_cast<std::uint16_t*>(destination));
+    case 4:
+      return run_as(static_cast<const std::uint32_t*>(source), static_cast<std::uint32_t*>(destination));
+    default:
+      return run_as(static_cast<const std::uint64_t*>(source), static_cast<std::uint64_t*>(destination));
   }
 }
 

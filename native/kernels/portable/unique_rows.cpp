@@ -1,6 +1,6 @@
-// unique_rows: the sum of a row-sparse gradient's rows of equal id. Cost depends on the rows given, never on the
-// vocabulary.
-// Bytes: ids 4 to 8 times (a radix sort of as many bytes as the largest id has), values once, result once.
+// unique_rows: the sum of a row-sparse gradient's rows of equal id. Cost depends on the rows given, never on
+// the vocabulary. Bytes: ids 4 to 8 times (a radix sort of as many bytes as the largest id has), values once,
+// result once.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -24,7 +24,8 @@ struct Entry {
 Entry* radix_sort(Entry* entries, Entry* spare, std::int64_t count, std::int64_t largest) {
   for (int shift = 0; shift == 0 || (shift < 63 && (largest >> shift) > 0); shift += 8) {
     std::array<std::int64_t, 257> starts{};
-    for (std::int64_t i = 0; i < count; ++i) ++starts[static_cast<std::size_t>((entries[i].id >> shift) & 255) + 1];
+    for (std::int64_t i = 0; i < count; ++i)
+      ++starts[static_cast<std::size_t>((entries[i].id >> shift) & 255) + 1];
     for (std::size_t bucket = 1; bucket < 256; ++bucket) starts[bucket] += starts[bucket - 1];
     for (std::int64_t i = 0; i < count; ++i) {
       spare[starts[static_cast<std::size_t>((entries[i].id >> shift) & 255)]++] = entries[i];
@@ -44,7 +45,8 @@ class UniqueRowsKernel final : public Kernel {
     return static_cast<std::size_t>(count_) * 2 * sizeof(Entry) + static_cast<std::size_t>(count_ + 1) * 8;
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     const auto* ids = static_cast<const std::int64_t*>(inputs[0]);
     Entry* entries = static_cast<Entry*>(scratch);
     auto* starts = reinterpret_cast<std::int64_t*>(entries + 2 * count_);  // of each run of equal ids
@@ -67,8 +69,8 @@ class UniqueRowsKernel final : public Kernel {
   std::string describe() const override { return "portable unique_rows"; }
 
  private:
-  void write(const Entry* sorted, const std::int64_t* starts, std::int64_t runs, const T* values, std::int64_t* unique,
-             T* sums) const {
+  void write(const Entry* sorted, const std::int64_t* starts, std::int64_t runs, const T* values,
+             std::int64_t* unique, T* sums) const {
     parallel_for(count_, grain_for(width_ + 8), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t run = begin; run < end; ++run) {
         T* __restrict sum = sums + run * width_;
@@ -78,7 +80,8 @@ class UniqueRowsKernel final : public Kernel {
           continue;
         }
         unique[run] = sorted[starts[run]].id;
-        copy_row(sum, values + sorted[starts[run]].position * width_, static_cast<std::size_t>(width_) * sizeof(T));
+        copy_row(sum, values + sorted[starts[run]].position * width_,
+                 static_cast<std::size_t>(width_) * sizeof(T));
         for (std::int64_t i = starts[run] + 1; i < starts[run + 1]; ++i) {
           const T* __restrict row = values + sorted[i].position * width_;
           for (std::int64_t j = 0; j < width_; ++j) sum[j] = static_cast<T>(sum[j] + row[j]);

@@ -31,7 +31,8 @@ class WidenedKernel final : public Kernel {
     inner_ = make_kernel({request.op, request.attributes, inputs, outputs, nullptr});
   }
 
-  void run(std::span<const void* const> inputs, std::span<void* const> outputs, void* scratch) const override {
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs,
+           void* scratch) const override {
     auto* memory = static_cast<std::byte*>(scratch);
     std::array<const void*, kMaxArguments> sources{};
     std::array<void*, kMaxArguments> results{};
@@ -39,16 +40,19 @@ class WidenedKernel final : public Kernel {
       const Argument& argument = inputs_[i];
       sources[i] = inputs[i];
       if (!argument.half) continue;
-      load_array(argument.dtype, inputs[i], reinterpret_cast<float*>(memory + argument.offset), argument.size);
+      load_array(argument.dtype, inputs[i], reinterpret_cast<float*>(memory + argument.offset),
+                 argument.size);
       sources[i] = memory + argument.offset;
     }
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       results[i] = outputs_[i].half ? memory + outputs_[i].offset : outputs[i];
     }
-    inner_->run(std::span(sources).first(inputs_.size()), std::span(results).first(outputs_.size()), memory + bytes_);
+    inner_->run(std::span(sources).first(inputs_.size()), std::span(results).first(outputs_.size()),
+                memory + bytes_);
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       const Argument& argument = outputs_[i];
-      if (argument.half) store_array(argument.dtype, static_cast<const float*>(results[i]), outputs[i], argument.size);
+      if (argument.half)
+        store_array(argument.dtype, static_cast<const float*>(results[i]), outputs[i], argument.size);
     }
   }
 
@@ -82,7 +86,8 @@ bool has_half(const KernelRequest& request) {
 }
 
 std::unique_ptr<Kernel> make_widened(const KernelRequest& request) {
-  require(request.inputs.size() <= kMaxArguments, request.op, "must have at most 8 inputs; got ", request.inputs.size());
+  require(request.inputs.size() <= kMaxArguments, request.op, "must have at most 8 inputs; got ",
+          request.inputs.size());
   return std::make_unique<WidenedKernel>(request);
 }
 

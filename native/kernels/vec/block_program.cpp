@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kArenaTarget = 24 * 1024;  // what registers may take of L1
 constexpr std::int64_t kMaxBlock = 1024;
-constexpr std::int64_t kMinRow = 256;            // shorter rows are not worth a block of their own
+constexpr std::int64_t kMinRow = 256;  // shorter rows are not worth a block of their own
 
 std::size_t width_of(RegisterType type) {
   return type == RegisterType::f64 || type == RegisterType::i64 ? 8 : 4;
@@ -41,7 +41,8 @@ class Preparation {
   }
 
  private:
-  // --- inputs ------------------------------------------------------------------------------------------------
+  // --- inputs
+  // ------------------------------------------------------------------------------------------------
 
   void plan_inputs() {
     result_.shape = program_.shape;
@@ -55,7 +56,8 @@ class Preparation {
     }
     bool rows_help = false;
     for (const ProgramInput& input : program_.inputs) {
-      rows_help = rows_help || (!is_scalar(input) && !is_contiguous(input, whole) && input.strides.back() <= 1);
+      rows_help =
+          rows_help || (!is_scalar(input) && !is_contiguous(input, whole) && input.strides.back() <= 1);
     }
     result_.by_rows = rows_help && !random && result_.inner >= kMinRow;
     for (const ProgramInput& input : program_.inputs) result_.inputs.push_back(plan_input(input, whole));
@@ -92,12 +94,14 @@ class Preparation {
       plan.access = Access::gather;
     }
     const bool native = input.dtype == DType::float32 || input.dtype == DType::float64 ||
-                        input.dtype == DType::int32 || input.dtype == DType::int64 || input.dtype == DType::uint64;
+                        input.dtype == DType::int32 || input.dtype == DType::int64 ||
+                        input.dtype == DType::uint64;
     if (!native) plan.load = table_.load(input.dtype);
     return plan;
   }
 
-  // --- lowering ----------------------------------------------------------------------------------------------
+  // --- lowering
+  // ----------------------------------------------------------------------------------------------
 
   std::int32_t new_value(RegisterType type, Operand operand) {
     values_.push_back({type, operand, -1, -1});
@@ -128,7 +132,8 @@ class Preparation {
     if (input.access == Access::splat || input.access == Access::row_splat) {
       return new_value(type, {Place::splat, -1 - index});  // numbered once all constants are known
     }
-    if (input.access == Access::direct && input.load == nullptr) return new_value(type, {Place::input, index});
+    if (input.access == Access::direct && input.load == nullptr)
+      return new_value(type, {Place::input, index});
     Step step;
     step.kind = StepKind::fetch;
     step.input = index;
@@ -202,17 +207,19 @@ class Preparation {
     return truth ? RegisterType::i32 : instruction.type;
   }
 
-  // --- stores ------------------------------------------------------------------------------------------------
+  // --- stores
+  // ------------------------------------------------------------------------------------------------
 
-  // An output may be the memory of an input, so nothing is written before the last read of any input. A value that
-  // is computed after it goes straight to its output; others wait in a register.
+  // An output may be the memory of an input, so nothing is written before the last read of any input. A value
+  // that is computed after it goes straight to its output; others wait in a register.
   void place_stores() {
     std::int32_t last_read = -1;
     for (std::size_t i = 0; i < result_.steps.size(); ++i) {
       bool reads = result_.steps[i].kind == StepKind::fetch;
       for (std::size_t j = 0; j < 3; ++j) {
         const std::int32_t value = step_sources_[3 * i + j];
-        reads = reads || (value >= 0 && values_[static_cast<std::size_t>(value)].operand.place == Place::input);
+        reads =
+            reads || (value >= 0 && values_[static_cast<std::size_t>(value)].operand.place == Place::input);
       }
       if (reads) last_read = static_cast<std::int32_t>(i);
     }
@@ -244,7 +251,8 @@ class Preparation {
     }
   }
 
-  // --- registers ---------------------------------------------------------------------------------------------
+  // --- registers
+  // ---------------------------------------------------------------------------------------------
 
   void allocate() {
     number_splats();
@@ -263,7 +271,8 @@ class Preparation {
         const std::int32_t value = step_sources_[3 * i + j];
         if (value < 0) continue;
         step.sources[j] = values_[static_cast<std::size_t>(value)].operand;
-        one_width = one_width && width_of(values_[static_cast<std::size_t>(value)].type) == width_of(made.type);
+        one_width =
+            one_width && width_of(values_[static_cast<std::size_t>(value)].type) == width_of(made.type);
       }
       if (one_width) release(i, free);
       if (made.operand.place == Place::reg) {
@@ -331,6 +340,8 @@ std::size_t BlockProgram::arena_bytes() const {
          static_cast<std::size_t>(splats) * kSplatBytes + (inputs.size() + outputs.size()) * kTail;
 }
 
-BlockProgram prepare(const Program& program, const IsaTable& table) { return Preparation(program, table).run(); }
+BlockProgram prepare(const Program& program, const IsaTable& table) {
+  return Preparation(program, table).run();
+}
 
 }  // namespace mxpipe

@@ -1,6 +1,6 @@
-// A program made ready to run: operands resolved to registers, splats and memory, loads and stores left out where a
-// step can read or write memory in place.
-// What enters: graph/program.hpp's Program. What leaves: steps over blocks in L1. Who calls: elementwise.cpp.
+// A program made ready to run: operands resolved to registers, splats and memory, loads and stores left out
+// where a step can read or write memory in place. What enters: graph/program.hpp's Program. What leaves:
+// steps over blocks in L1. Who calls: elementwise.cpp.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ struct Step {
   BlockFunction function = nullptr;  // compute; fetch of a dtype that is no register type (else null)
   Operand destination;
   Operand sources[3];
-  std::int32_t input = 0;      // fetch: which; random: the key
-  std::int64_t integer = 0;    // random: added to the key's counter
+  std::int32_t input = 0;    // fetch: which; random: the key
+  std::int64_t integer = 0;  // random: added to the key's counter
 };
 
 // How blocks find an input's elements.
@@ -49,8 +49,8 @@ struct InputPlan {
   DType dtype = DType::float32;
   std::size_t element_bytes = 4;
   Shape strides;
-  std::int32_t splat = -1;           // of Access::splat and row_splat
-  BlockFunction load = nullptr;      // null: the dtype is a register type
+  std::int32_t splat = -1;       // of Access::splat and row_splat
+  BlockFunction load = nullptr;  // null: the dtype is a register type
 };
 
 struct OutputPlan {
@@ -67,15 +67,15 @@ struct Constant {
 struct BlockProgram {
   Shape shape;
   std::int64_t size = 0;
-  std::int64_t inner = 1;    // length of the last axis
-  bool by_rows = false;      // blocks stay within a row, so that inputs repeated over rows are read in place
+  std::int64_t inner = 1;  // length of the last axis
+  bool by_rows = false;    // blocks stay within a row, so that inputs repeated over rows are read in place
   std::vector<InputPlan> inputs;
   std::vector<OutputPlan> outputs;
   std::vector<Constant> constants;  // splats 0, 1, ...; inputs' splats follow
   std::int32_t splats = 0;
   std::int32_t registers = 0;
-  std::size_t register_width = 4;   // bytes an element
-  std::int64_t block = 0;           // elements
+  std::size_t register_width = 4;  // bytes an element
+  std::int64_t block = 0;          // elements
   std::vector<Step> steps;
   std::size_t instructions = 0;
 

@@ -38,7 +38,8 @@ void store_floats(DType dtype, const float* source, void* destination, std::int6
 
 void load_array(DType dtype, const void* source, float* destination, std::int64_t count) {
   parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    const auto* from = static_cast<const std::byte*>(source) + static_cast<std::size_t>(begin) * size_of(dtype);
+    const auto* from =
+        static_cast<const std::byte*>(source) + static_cast<std::size_t>(begin) * size_of(dtype);
     load_floats(dtype, from, destination + begin, end - begin);
   });
 }

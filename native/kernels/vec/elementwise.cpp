@@ -1,6 +1,6 @@
 // Op "elementwise": runs a program block by block.
-// Bytes: every input and output once, whatever the number of instructions; operations: one a lane and instruction,
-// through L1. A chunk of blocks is one thread's work; chunks depend on the program only.
+// Bytes: every input and output once, whatever the number of instructions; operations: one a lane and
+// instruction, through L1. A chunk of blocks is one thread's work; chunks depend on the program only.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -42,20 +42,31 @@ class BlockRunner {
   }
 
  private:
-  std::size_t register_bytes() const { return static_cast<std::size_t>(program_.block) * program_.register_width; }
+  std::size_t register_bytes() const {
+    return static_cast<std::size_t>(program_.block) * program_.register_width;
+  }
 
   void fill_splats() {
     for (std::size_t i = 0; i < program_.constants.size(); ++i) {
       const Constant& constant = program_.constants[i];
       switch (constant.type) {
-        case RegisterType::f32: fill_splat(i, static_cast<float>(constant.real)); break;
-        case RegisterType::f64: fill_splat(i, constant.real); break;
-        case RegisterType::i32: fill_splat(i, static_cast<std::int32_t>(constant.integer)); break;
-        case RegisterType::i64: fill_splat(i, constant.integer); break;
+        case RegisterType::f32:
+          fill_splat(i, static_cast<float>(constant.real));
+          break;
+        case RegisterType::f64:
+          fill_splat(i, constant.real);
+          break;
+        case RegisterType::i32:
+          fill_splat(i, static_cast<std::int32_t>(constant.integer));
+          break;
+        case RegisterType::i64:
+          fill_splat(i, constant.integer);
+          break;
       }
     }
     for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
-      if (program_.inputs[i].access == Access::splat) splat_input(i, static_cast<const std::byte*>(inputs_[i]));
+      if (program_.inputs[i].access == Access::splat)
+        splat_input(i, static_cast<const std::byte*>(inputs_[i]));
     }
   }
 
@@ -77,7 +88,8 @@ class BlockRunner {
     }
     alignas(64) std::byte raw[kBlockPad * 8];
     alignas(64) std::byte values[kBlockPad * 8];
-    for (std::size_t i = 0; i < kBlockPad; ++i) std::memcpy(raw + i * input.element_bytes, element, input.element_bytes);
+    for (std::size_t i = 0; i < kBlockPad; ++i)
+      std::memcpy(raw + i * input.element_bytes, element, input.element_bytes);
     BlockCall call;
     call.destination = values;
     call.sources[0] = raw;
@@ -112,7 +124,8 @@ class BlockRunner {
     if (in_tail_) return tails_ + index * kTailBytes;
     const InputPlan& input = program_.inputs[index];
     const std::int64_t offset = program_.by_rows ? offset_of(input, first_) + done : first_ + done;
-    return static_cast<const std::byte*>(inputs_[index]) + static_cast<std::size_t>(offset) * input.element_bytes;
+    return static_cast<const std::byte*>(inputs_[index]) +
+           static_cast<std::size_t>(offset) * input.element_bytes;
   }
 
   std::byte* output_at(std::size_t index, std::int64_t done) const {
@@ -124,11 +137,16 @@ class BlockRunner {
   std::byte* resolve(const Operand& operand, std::int64_t done) const {
     const auto index = static_cast<std::size_t>(operand.index);
     switch (operand.place) {
-      case Place::reg: return registers_ + index * register_bytes();
-      case Place::splat: return splats_ + index * kSplatBytes;
-      case Place::input: return const_cast<std::byte*>(input_at(index, done));  // read only: never a destination
-      case Place::output: return output_at(index, done);
-      case Place::none: break;
+      case Place::reg:
+        return registers_ + index * register_bytes();
+      case Place::splat:
+        return splats_ + index * kSplatBytes;
+      case Place::input:
+        return const_cast<std::byte*>(input_at(index, done));  // read only: never a destination
+      case Place::output:
+        return output_at(index, done);
+      case Place::none:
+        break;
     }
     return nullptr;
   }
@@ -170,7 +188,8 @@ class BlockRunner {
       source = input_at(index, done);
     }
     if (step.function == nullptr) {
-      if (source != destination) std::memcpy(destination, source, static_cast<std::size_t>(count) * input.element_bytes);
+      if (source != destination)
+        std::memcpy(destination, source, static_cast<std::size_t>(count) * input.element_bytes);
       return;
     }
     BlockCall call;
@@ -184,10 +203,14 @@ class BlockRunner {
     const InputPlan& input = program_.inputs[index];
     const auto* from = static_cast<const std::byte*>(inputs_[index]);
     switch (input.element_bytes) {
-      case 1: return gather_as<std::uint8_t>(input, from, place, count, to);
-      case 2: return gather_as<std::uint16_t>(input, from, place, count, to);
-      case 4: return gather_as<std::uint32_t>(input, from, place, count, to);
-      default: return gather_as<std::uint64_t>(input, from, place, count, to);
+      case 1:
+        return gather_as<std::uint8_t>(input, from, place, count, to);
+      case 2:
+        return gather_as<std::uint16_t>(input, from, place, count, to);
+      case 4:
+        return gather_as<std::uint32_t>(input, from, place, count, to);
+      default:
+        return gather_as<std::uint64_t>(input, from, place, count, to);
     }
   }
 
@@ -248,7 +271,8 @@ class BlockRunner {
 
 class ElementwiseKernel final : public Kernel {
  public:
-  ElementwiseKernel(const Program& program, const IsaTable& table) : table_(table), program_(prepare(program, table)) {
+  ElementwiseKernel(const Program& program, const IsaTable& table)
+      : table_(table), program_(prepare(program, table)) {
     const auto cost = static_cast<std::int64_t>(std::max<std::size_t>(1, program_.instructions / 4));
     grain_ = std::max<std::int64_t>(grain_for(cost) / kMaxGrainUnit * kMaxGrainUnit, kMaxGrainUnit);
   }
@@ -264,14 +288,16 @@ class ElementwiseKernel final : public Kernel {
   }
 
   std::string describe() const override {
-    return text("vec ", table_.name, " program of ", program_.instructions, " in ", program_.steps.size(), " steps");
+    return text("vec ", table_.name, " program of ", program_.instructions, " in ", program_.steps.size(),
+                " steps");
   }
 
  private:
   static constexpr std::int64_t kMaxGrainUnit = 4096;
 
   template <typename Body>
-  void with_runner(std::span<const void* const> inputs, std::span<void* const> outputs, const Body& body) const {
+  void with_runner(std::span<const void* const> inputs, std::span<void* const> outputs,
+                   const Body& body) const {
     const std::size_t bytes = program_.arena_bytes();
     alignas(64) std::byte stack[kStackArena];
     std::unique_ptr<std::byte[]> heap;  // for programs of very many registers

@@ -43,7 +43,8 @@ const IsaTable& choose() {
     if (std::string_view(asked) == table->name) return *table;
     names += (names.empty() ? "" : ", ") + std::string(table->name);
   }
-  fail(ErrorKind::op, "MXPIPE_ISA", "must name an instruction set of this processor (", names, "); got ", asked, ".");
+  fail(ErrorKind::op, "MXPIPE_ISA", "must name an instruction set of this processor (", names, "); got ",
+       asked, ".");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Which instruction set runs. Chosen once at load by what the processor has; the environment variable MXPIPE_ISA
-// (portable, avx2, avx512) asks for a lesser one.
+// Which instruction set runs. Chosen once at load by what the processor has; the environment variable
+// MXPIPE_ISA (portable, avx2, avx512) asks for a lesser one.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace mxpipe {
 
-const IsaTable& isa();                      // the chosen one
+const IsaTable& isa();                       // the chosen one
 std::vector<const IsaTable*> usable_isas();  // all that this processor runs, best last
 
 }  // namespace mxpipe

@@ -1,7 +1,7 @@
-// Products of a matrix and a vector, where a row of the matrix and the vector are contiguous: fully_connected with one
-// output or one row, matmul with a transposed operand. oneDNN's matmul is made for matrices: it needs two to five
-// times as long for these.
-// Bytes: the matrix once; operations: 2 an element. So memory decides.
+// Products of a matrix and a vector, where a row of the matrix and the vector are contiguous: fully_connected
+// with one output or one row, matmul with a transposed operand. oneDNN's matmul is made for matrices: it
+// needs two to five times as long for these. Bytes: the matrix once; operations: 2 an element. So memory
+// decides.
 #include "graph/error.hpp"
 #include "kernels/kernel.hpp"
 #include "kernels/matrix_product.hpp"
@@ -47,7 +47,7 @@ std::unique_ptr<Kernel> make_matvec(const KernelRequest& request) {
   if (request.inputs[0].dtype != DType::float32) return nullptr;
   const MatrixProduct product = matrix_product(request);
   if (product.empty() || product.batches() != 1) return nullptr;
-  const bool column = product.n == 1 && !product.transpose_a;                          // rows of A, the vector B
+  const bool column = product.n == 1 && !product.transpose_a;               // rows of A, the vector B
   const bool row = product.m == 1 && product.transpose_b && product.n > 1;  // rows of B, the vector A
   if (!column && !row) return nullptr;
   return std::make_unique<MatvecKernel>(product);

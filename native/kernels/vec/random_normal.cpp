@@ -1,4 +1,5 @@
-// random_normal: Box-Muller over Philox, by element index. Bytes: the result once; about 10 cycles an element.
+// random_normal: Box-Muller over Philox, by element index. Bytes: the result once; about 10 cycles an
+// element.
 #include <cstring>
 
 #include "graph/error.hpp"

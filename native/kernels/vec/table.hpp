@@ -1,5 +1,6 @@
-// The border between kernels/vec/simd (compiled once per instruction set) and the rest: plain structs and function
-// pointers. What enters: blocks of values in L1. What leaves: blocks of values. Who calls: the kernels of kernels/vec.
+// The border between kernels/vec/simd (compiled once per instruction set) and the rest: plain structs and
+// function pointers. What enters: blocks of values in L1. What leaves: blocks of values. Who calls: the
+// kernels of kernels/vec.
 //
 // Included on both sides: no standard library, so that no inline function is compiled for the wrong machine.
 #pragma once
@@ -34,11 +35,12 @@ struct RandomKey {
 
 enum class Reduction : std::uint8_t { sum, product, maximum, minimum };
 
-// A row is reduced in this many interleaved lanes, whatever the vector width: every instruction set gives the same sum.
+// A row is reduced in this many interleaved lanes, whatever the vector width: every instruction set gives the
+// same sum.
 inline constexpr std::int64_t kReductionLanes = 64;
 
-// Accumulators are float, double, int64 or uint64 for sums and products (see kernels/portable/reduce.cpp), and the
-// dtype itself for maximum and minimum.
+// Accumulators are float, double, int64 or uint64 for sums and products (see kernels/portable/reduce.cpp),
+// and the dtype itself for maximum and minimum.
 struct ReduceFunctions {
   // lanes[i % kReductionLanes] takes in x[i].
   void (*row)(void* lanes, const void* x, std::int64_t count) = nullptr;
@@ -47,7 +49,8 @@ struct ReduceFunctions {
                   std::int64_t stride) = nullptr;
 };
 
-// Rows of softmax, layer norm and matrix-vector products, T being float or double. Rows are contiguous and of any length.
+// Rows of softmax, layer norm and matrix-vector products, T being float or double. Rows are contiguous and of
+// any length.
 template <typename T>
 struct RowFunctions {
   void (*softmax)(const T* x, T* y, std::int64_t count, bool logarithm) = nullptr;

@@ -11,7 +11,8 @@ using std::int64_t;
 // As many lanes as the wider of the two types allows.
 template <typename From, typename To>
 void convert_block(const BlockCall& call) {
-  constexpr int kWider = sizeof(From) > sizeof(To) ? static_cast<int>(sizeof(From)) : static_cast<int>(sizeof(To));
+  constexpr int kWider =
+      sizeof(From) > sizeof(To) ? static_cast<int>(sizeof(From)) : static_cast<int>(sizeof(To));
   constexpr int kCount = kVectorBytes / kWider;
   const From* source = static_cast<const From*>(call.sources[0]);
   To* destination = static_cast<To*>(call.destination);
@@ -86,10 +87,14 @@ void wrap(const BlockCall& call) {
 template <typename From>
 BlockFunction convert_from(RegisterType to) {
   switch (to) {
-    case RegisterType::f32: return convert_block<From, float>;
-    case RegisterType::f64: return convert_block<From, double>;
-    case RegisterType::i32: return convert_block<From, std::int32_t>;
-    case RegisterType::i64: return convert_block<From, std::int64_t>;
+    case RegisterType::f32:
+      return convert_block<From, float>;
+    case RegisterType::f64:
+      return convert_block<From, double>;
+    case RegisterType::i32:
+      return convert_block<From, std::int32_t>;
+    case RegisterType::i64:
+      return convert_block<From, std::int64_t>;
   }
   return nullptr;
 }
@@ -98,62 +103,97 @@ BlockFunction convert_from(RegisterType to) {
 
 BlockFunction convert(RegisterType from, RegisterType to) {
   switch (from) {
-    case RegisterType::f32: return convert_from<float>(to);
-    case RegisterType::f64: return convert_from<double>(to);
-    case RegisterType::i32: return convert_from<std::int32_t>(to);
-    case RegisterType::i64: return convert_from<std::int64_t>(to);
+    case RegisterType::f32:
+      return convert_from<float>(to);
+    case RegisterType::f64:
+      return convert_from<double>(to);
+    case RegisterType::i32:
+      return convert_from<std::int32_t>(to);
+    case RegisterType::i64:
+      return convert_from<std::int64_t>(to);
   }
   return nullptr;
 }
 
 BlockFunction round_to(DType dtype) {
   switch (dtype) {
-    case DType::float16: return round_floats<ToFloat16>;
-    case DType::bfloat16: return round_floats<ToBfloat16>;
-    case DType::int8: return wrap<std::int32_t, std::int8_t>;
-    case DType::int16: return wrap<std::int32_t, std::int16_t>;
-    case DType::uint8: return wrap<std::int32_t, std::uint8_t>;
-    case DType::uint16: return wrap<std::int32_t, std::uint16_t>;
-    case DType::uint32: return wrap<std::int64_t, std::uint32_t>;
-    case DType::boolean: return wrap<std::int32_t, bool>;
-    default: return nullptr;
+    case DType::float16:
+      return round_floats<ToFloat16>;
+    case DType::bfloat16:
+      return round_floats<ToBfloat16>;
+    case DType::int8:
+      return wrap<std::int32_t, std::int8_t>;
+    case DType::int16:
+      return wrap<std::int32_t, std::int16_t>;
+    case DType::uint8:
+      return wrap<std::int32_t, std::uint8_t>;
+    case DType::uint16:
+      return wrap<std::int32_t, std::uint16_t>;
+    case DType::uint32:
+      return wrap<std::int64_t, std::uint32_t>;
+    case DType::boolean:
+      return wrap<std::int32_t, bool>;
+    default:
+      return nullptr;
   }
 }
 
 BlockFunction load_function(DType dtype) {
   switch (dtype) {
-    case DType::float32: return convert_block<float, float>;
-    case DType::float64: return convert_block<double, double>;
-    case DType::float16: return load_float16;
-    case DType::bfloat16: return load_bfloat16;
-    case DType::int8: return convert_block<std::int8_t, std::int32_t>;
-    case DType::int16: return convert_block<std::int16_t, std::int32_t>;
-    case DType::int32: return convert_block<std::int32_t, std::int32_t>;
-    case DType::int64: return convert_block<std::int64_t, std::int64_t>;
+    case DType::float32:
+      return convert_block<float, float>;
+    case DType::float64:
+      return convert_block<double, double>;
+    case DType::float16:
+      return load_float16;
+    case DType::bfloat16:
+      return load_bfloat16;
+    case DType::int8:
+      return convert_block<std::int8_t, std::int32_t>;
+    case DType::int16:
+      return convert_block<std::int16_t, std::int32_t>;
+    case DType::int32:
+      return convert_block<std::int32_t, std::int32_t>;
+    case DType::int64:
+      return convert_block<std::int64_t, std::int64_t>;
     case DType::uint8:
-    case DType::boolean: return convert_block<std::uint8_t, std::int32_t>;
-    case DType::uint16: return convert_block<std::uint16_t, std::int32_t>;
-    case DType::uint32: return convert_block<std::uint32_t, std::int64_t>;
-    case DType::uint64: return convert_block<std::uint64_t, std::int64_t>;
+    case DType::boolean:
+      return convert_block<std::uint8_t, std::int32_t>;
+    case DType::uint16:
+      return convert_block<std::uint16_t, std::int32_t>;
+    case DType::uint32:
+      return convert_block<std::uint32_t, std::int64_t>;
+    case DType::uint64:
+      return convert_block<std::uint64_t, std::int64_t>;
   }
   return nullptr;
 }
 
 BlockFunction store_function(DType dtype) {
   switch (dtype) {
-    case DType::float32: return convert_block<float, float>;
-    case DType::float64: return convert_block<double, double>;
-    case DType::float16: return store_float16;
-    case DType::bfloat16: return store_bfloat16;
+    case DType::float32:
+      return convert_block<float, float>;
+    case DType::float64:
+      return convert_block<double, double>;
+    case DType::float16:
+      return store_float16;
+    case DType::bfloat16:
+      return store_bfloat16;
     case DType::int8:
-    case DType::uint8: return convert_block<std::int32_t, std::uint8_t>;
+    case DType::uint8:
+      return convert_block<std::int32_t, std::uint8_t>;
     case DType::int16:
-    case DType::uint16: return convert_block<std::int32_t, std::uint16_t>;
-    case DType::int32: return convert_block<std::int32_t, std::int32_t>;
+    case DType::uint16:
+      return convert_block<std::int32_t, std::uint16_t>;
+    case DType::int32:
+      return convert_block<std::int32_t, std::int32_t>;
     case DType::int64:
-    case DType::uint64: return convert_block<std::int64_t, std::int64_t>;
-    case DType::uint32: return convert_block<std::int64_t, std::uint32_t>;
-    case DType::boolean: return store_boolean<std::int32_t>;
+    case DType::uint64:
+      return convert_block<std::int64_t, std::int64_t>;
+    case DType::uint32:
+      return convert_block<std::int64_t, std::uint32_t>;
+    case DType::boolean:
+      return store_boolean<std::int32_t>;
   }
   return nullptr;
 }

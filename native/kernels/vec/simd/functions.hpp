@@ -6,8 +6,8 @@
 
 namespace mxpipe::MXPIPE_ISA {
 
-BlockFunction operation(Opcode opcode, RegisterType type);             // operations.cpp
-BlockFunction convert(RegisterType from, RegisterType to);             // conversions.cpp
+BlockFunction operation(Opcode opcode, RegisterType type);  // operations.cpp
+BlockFunction convert(RegisterType from, RegisterType to);  // conversions.cpp
 BlockFunction round_to(DType dtype);
 BlockFunction load_function(DType dtype);
 BlockFunction store_function(DType dtype);

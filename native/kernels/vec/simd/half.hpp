@@ -1,4 +1,5 @@
-// bfloat16 and float16 as vectors of 16-bit patterns: to float32 exactly, from float32 to nearest even. NaN stays NaN.
+// bfloat16 and float16 as vectors of 16-bit patterns: to float32 exactly, from float32 to nearest even. NaN
+// stays NaN.
 #pragma once
 
 #include "kernels/vec/simd/vec.hpp"

@@ -1,6 +1,6 @@
-// Elementary functions on vectors of float32, within a few units in the last place; NaN and infinities as in C.
-// Coefficients: Cephes (S. Moshier) for exp, log, sin, cos; N. Juffa's two-piece fit for erf.
-// float64 goes lane by lane through the C library: it is rare, and right.
+// Elementary functions on vectors of float32, within a few units in the last place; NaN and infinities as in
+// C. Coefficients: Cephes (S. Moshier) for exp, log, sin, cos; N. Juffa's two-piece fit for erf. float64 goes
+// lane by lane through the C library: it is rare, and right.
 #pragma once
 
 #include <cmath>
@@ -135,7 +135,8 @@ inline f32 erf(f32 x) {
   return select(x == x, select(t > 0.927734375f, far, near), x);
 }
 
-// sin(x + quarter pi / 2): range reduction by pi/2 in three parts is good up to 8192; larger lanes take the C library.
+// sin(x + quarter pi / 2): range reduction by pi/2 in three parts is good up to 8192; larger lanes take the C
+// library.
 inline f32 sine(f32 x, int quarter, float (*exact)(float)) {
   const f32 n = round(x * 0.636619772367581343f);
   f32 r = fma(n, splat<f32>(-1.5703125f), x);
@@ -155,7 +156,8 @@ inline f32 sine(f32 x, int quarter, float (*exact)(float)) {
   result = select((quadrant & 2) != 0, -result, result);
   if (quarter == 0) result = select(x == 0.0f, x, result);
   const f32 size = absolute(x);
-  if (all(size <= 8192.0f)) [[likely]] return result;
+  if (all(size <= 8192.0f)) [[likely]]
+    return result;
   for (int lane = 0; lane < kLanes<float>; ++lane) {
     if (!(size[lane] <= 8192.0f)) result[lane] = exact(x[lane]);
   }
@@ -172,7 +174,8 @@ inline V by_lane(V x, Function function) {
 }
 template <typename V, typename Function>
 inline V by_lane(V a, V b, Function function) {
-  for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(a[0])); ++lane) a[lane] = function(a[lane], b[lane]);
+  for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(a[0])); ++lane)
+    a[lane] = function(a[lane], b[lane]);
   return a;
 }
 

@@ -70,18 +70,20 @@ void select_block(const BlockCall& call) {
     const Truth<T> truth = load<Truth<T>>(condition + i * call.steps[0]);
     using Mask = decltype(Vec<T>{} == Vec<T>{});
     const Mask mask = __builtin_convertvector(truth, Mask) != 0;
-    store(destination + i, select(mask, load<Vec<T>>(yes + i * call.steps[1]), load<Vec<T>>(no + i * call.steps[2])));
+    store(destination + i,
+          select(mask, load<Vec<T>>(yes + i * call.steps[1]), load<Vec<T>>(no + i * call.steps[2])));
   }
 }
 
-// --- operations ----------------------------------------------------------------------------------------------
+// --- operations
+// ----------------------------------------------------------------------------------------------
 
-#define MXPIPE_UNARY(name, expression)  \
-  struct name {                         \
-    template <typename V>               \
-    static inline V apply(V x) {        \
-      return expression;                \
-    }                                   \
+#define MXPIPE_UNARY(name, expression) \
+  struct name {                        \
+    template <typename V>              \
+    static inline V apply(V x) {       \
+      return expression;               \
+    }                                  \
   };
 #define MXPIPE_BINARY(name, expression)  \
   struct name {                          \
@@ -212,75 +214,126 @@ struct PowerInteger {
   }
 };
 
-// --- tables --------------------------------------------------------------------------------------------------
+// --- tables
+// --------------------------------------------------------------------------------------------------
 
 template <typename T>
 BlockFunction common(Opcode opcode) {
   switch (opcode) {
-    case Opcode::add: return binary<T, Add>;
-    case Opcode::subtract: return binary<T, Subtract>;
-    case Opcode::multiply: return binary<T, Multiply>;
-    case Opcode::maximum: return binary<T, Maximum>;
-    case Opcode::minimum: return binary<T, Minimum>;
-    case Opcode::negative: return unary<T, Negative>;
-    case Opcode::square: return unary<T, Square>;
-    case Opcode::relu: return unary<T, Relu>;
-    case Opcode::multiply_if_positive: return binary<T, MultiplyIfPositive>;
-    case Opcode::equal: return compare<T, Equal>;
-    case Opcode::not_equal: return compare<T, NotEqual>;
-    case Opcode::less: return compare<T, Less>;
-    case Opcode::less_equal: return compare<T, LessEqual>;
-    case Opcode::greater: return compare<T, Greater>;
-    case Opcode::greater_equal: return compare<T, GreaterEqual>;
-    case Opcode::is_nan: return is_nan<T>;
-    case Opcode::select: return select_block<T>;
-    case Opcode::constant: return unary<T, Identity>;  // copies a splat or a block
-    default: return nullptr;
+    case Opcode::add:
+      return binary<T, Add>;
+    case Opcode::subtract:
+      return binary<T, Subtract>;
+    case Opcode::multiply:
+      return binary<T, Multiply>;
+    case Opcode::maximum:
+      return binary<T, Maximum>;
+    case Opcode::minimum:
+      return binary<T, Minimum>;
+    case Opcode::negative:
+      return unary<T, Negative>;
+    case Opcode::square:
+      return unary<T, Square>;
+    case Opcode::relu:
+      return unary<T, Relu>;
+    case Opcode::multiply_if_positive:
+      return binary<T, MultiplyIfPositive>;
+    case Opcode::equal:
+      return compare<T, Equal>;
+    case Opcode::not_equal:
+      return compare<T, NotEqual>;
+    case Opcode::less:
+      return compare<T, Less>;
+    case Opcode::less_equal:
+      return compare<T, LessEqual>;
+    case Opcode::greater:
+      return compare<T, Greater>;
+    case Opcode::greater_equal:
+      return compare<T, GreaterEqual>;
+    case Opcode::is_nan:
+      return is_nan<T>;
+    case Opcode::select:
+      return select_block<T>;
+    case Opcode::constant:
+      return unary<T, Identity>;  // copies a splat or a block
+    default:
+      return nullptr;
   }
 }
 
 template <typename T>
 BlockFunction floating(Opcode opcode) {
   switch (opcode) {
-    case Opcode::divide: return binary<T, Divide>;
-    case Opcode::power: return binary<T, Power>;
-    case Opcode::modulo: return binary<T, ModuloFloat>;
-    case Opcode::floor_divide: return binary<T, FloorDivideFloat>;
-    case Opcode::absolute: return unary<T, AbsoluteFloat>;
-    case Opcode::sign: return unary<T, SignFloat>;
-    case Opcode::reciprocal: return unary<T, Reciprocal>;
-    case Opcode::sqrt: return unary<T, Sqrt>;
-    case Opcode::rsqrt: return unary<T, Rsqrt>;
-    case Opcode::exp: return unary<T, Exp>;
-    case Opcode::expm1: return unary<T, Expm1>;
-    case Opcode::log: return unary<T, Log>;
-    case Opcode::log1p: return unary<T, Log1p>;
-    case Opcode::sin: return unary<T, Sin>;
-    case Opcode::cos: return unary<T, Cos>;
-    case Opcode::tanh: return unary<T, Tanh>;
-    case Opcode::sigmoid: return unary<T, Sigmoid>;
-    case Opcode::erf: return unary<T, Erf>;
-    case Opcode::softplus: return unary<T, Softplus>;
-    case Opcode::floor: return unary<T, Floor>;
-    case Opcode::ceil: return unary<T, Ceil>;
-    case Opcode::round: return unary<T, Round>;
-    default: return common<T>(opcode);
+    case Opcode::divide:
+      return binary<T, Divide>;
+    case Opcode::power:
+      return binary<T, Power>;
+    case Opcode::modulo:
+      return binary<T, ModuloFloat>;
+    case Opcode::floor_divide:
+      return binary<T, FloorDivideFloat>;
+    case Opcode::absolute:
+      return unary<T, AbsoluteFloat>;
+    case Opcode::sign:
+      return unary<T, SignFloat>;
+    case Opcode::reciprocal:
+      return unary<T, Reciprocal>;
+    case Opcode::sqrt:
+      return unary<T, Sqrt>;
+    case Opcode::rsqrt:
+      return unary<T, Rsqrt>;
+    case Opcode::exp:
+      return unary<T, Exp>;
+    case Opcode::expm1:
+      return unary<T, Expm1>;
+    case Opcode::log:
+      return unary<T, Log>;
+    case Opcode::log1p:
+      return unary<T, Log1p>;
+    case Opcode::sin:
+      return unary<T, Sin>;
+    case Opcode::cos:
+      return unary<T, Cos>;
+    case Opcode::tanh:
+      return unary<T, Tanh>;
+    case Opcode::sigmoid:
+      return unary<T, Sigmoid>;
+    case Opcode::erf:
+      return unary<T, Erf>;
+    case Opcode::softplus:
+      return unary<T, Softplus>;
+    case Opcode::floor:
+      return unary<T, Floor>;
+    case Opcode::ceil:
+      return unary<T, Ceil>;
+    case Opcode::round:
+      return unary<T, Round>;
+    default:
+      return common<T>(opcode);
   }
 }
 
 template <typename T>
 BlockFunction integral(Opcode opcode) {
   switch (opcode) {
-    case Opcode::divide: return binary<T, DivideInteger>;
-    case Opcode::power: return binary<T, PowerInteger>;
-    case Opcode::modulo: return binary<T, ModuloInteger>;
-    case Opcode::floor_divide: return binary<T, FloorDivideInteger>;
-    case Opcode::absolute: return unary<T, AbsoluteInteger>;
-    case Opcode::sign: return unary<T, SignInteger>;
+    case Opcode::divide:
+      return binary<T, DivideInteger>;
+    case Opcode::power:
+      return binary<T, PowerInteger>;
+    case Opcode::modulo:
+      return binary<T, ModuloInteger>;
+    case Opcode::floor_divide:
+      return binary<T, FloorDivideInteger>;
+    case Opcode::absolute:
+      return unary<T, AbsoluteInteger>;
+    case Opcode::sign:
+      return unary<T, SignInteger>;
     case Opcode::floor:
     case Opcode::ceil:
-    case Opcode::round: return unary<T, Identity>;
-    default: return common<T>(opcode);
+    case Opcode::round:
+      return unary<T, Identity>;
+    default:
+      return common<T>(opcode);
   }
 }
 
@@ -288,16 +341,24 @@ BlockFunction integral(Opcode opcode) {
 
 BlockFunction operation(Opcode opcode, RegisterType type) {
   switch (opcode) {  // on truth values, whatever the type says
-    case Opcode::logical_and: return binary<int32_t, LogicalAnd>;
-    case Opcode::logical_or: return binary<int32_t, LogicalOr>;
-    case Opcode::logical_not: return unary<int32_t, LogicalNot>;
-    default: break;
+    case Opcode::logical_and:
+      return binary<int32_t, LogicalAnd>;
+    case Opcode::logical_or:
+      return binary<int32_t, LogicalOr>;
+    case Opcode::logical_not:
+      return unary<int32_t, LogicalNot>;
+    default:
+      break;
   }
   switch (type) {
-    case RegisterType::f32: return floating<float>(opcode);
-    case RegisterType::f64: return floating<double>(opcode);
-    case RegisterType::i32: return integral<int32_t>(opcode);
-    case RegisterType::i64: return integral<int64_t>(opcode);
+    case RegisterType::f32:
+      return floating<float>(opcode);
+    case RegisterType::f64:
+      return floating<double>(opcode);
+    case RegisterType::i32:
+      return integral<int32_t>(opcode);
+    case RegisterType::i64:
+      return integral<int64_t>(opcode);
   }
   return nullptr;
 }

@@ -1,9 +1,9 @@
-// Random numbers by element index: Philox4x32-10 (Salmon et al. 2011). An element's value depends on (seed, counter,
-// index) only, so it is the same for any thread count, block size and instruction set.
-// Cost: 10 rounds of 4 wide multiplications a 4 numbers, about 2 cycles an element with AVX-512; no bytes read.
+// Random numbers by element index: Philox4x32-10 (Salmon et al. 2011). An element's value depends on (seed,
+// counter, index) only, so it is the same for any thread count, block size and instruction set. Cost: 10
+// rounds of 4 wide multiplications a 4 numbers, about 2 cycles an element with AVX-512; no bytes read.
 //
-// Elements come in groups of 64: word w of the generator's call number 16 g + j is element 64 g + 16 w + j, so whole
-// vectors are stored without a transpose.
+// Elements come in groups of 64: word w of the generator's call number 16 g + j is element 64 g + 16 w + j,
+// so whole vectors are stored without a transpose.
 #include "kernels/vec/simd/functions.hpp"
 #include "kernels/vec/simd/math.hpp"
 
@@ -24,7 +24,8 @@ Product multiply(u32 a, std::uint32_t factor) {
   const u64 wide = splat<u64>(std::uint64_t{factor});
   const u64 even = multiply_low_halves(bits<u64>(a), wide);
   const u64 odd = multiply_low_halves(bits<u64>(a) >> 32, wide);
-  return {bits<u32>((even >> 32) | (odd & 0xffffffff00000000U)), bits<u32>((even & 0xffffffffU) | (odd << 32))};
+  return {bits<u32>((even >> 32) | (odd & 0xffffffff00000000U)),
+          bits<u32>((even & 0xffffffffU) | (odd << 32))};
 }
 
 // Calls first, first + 1, ... of the generator, one a lane.
@@ -51,7 +52,9 @@ Words philox(std::uint64_t first, RandomKey key) {
   return {{c0, c1, c2, c3}};
 }
 
-f32 to_float(u32 word) { return __builtin_convertvector(bits<i32>(word >> 8), f32); }  // an integer below 2^24
+f32 to_float(u32 word) {
+  return __builtin_convertvector(bits<i32>(word >> 8), f32);
+}  // an integer below 2^24
 
 struct Uniform {
   static void write(float* group, int lane, const Words& words) {

@@ -44,7 +44,8 @@ void row(void* lanes, const void* x, int64_t count) {
       local[j] = Operation::apply(local[j], static_cast<A>(values[i + j]));
     }
   }
-  for (int64_t j = 0; i + j < count; ++j) local[j] = Operation::apply(local[j], static_cast<A>(values[i + j]));
+  for (int64_t j = 0; i + j < count; ++j)
+    local[j] = Operation::apply(local[j], static_cast<A>(values[i + j]));
   for (int64_t j = 0; j < kReductionLanes; ++j) accumulators[j] = local[j];
 }
 
@@ -73,10 +74,14 @@ void columns(void* accumulators, const void* x, int64_t width, int64_t rows, int
 template <typename T, typename Wide>
 ReduceFunctions functions(Reduction reduction) {
   switch (reduction) {
-    case Reduction::sum: return {row<T, Wide, Sum>, columns<T, Wide, Sum>};
-    case Reduction::product: return {row<T, Wide, Product>, columns<T, Wide, Product>};
-    case Reduction::maximum: return {row<T, T, Maximum>, columns<T, T, Maximum>};
-    case Reduction::minimum: return {row<T, T, Minimum>, columns<T, T, Minimum>};
+    case Reduction::sum:
+      return {row<T, Wide, Sum>, columns<T, Wide, Sum>};
+    case Reduction::product:
+      return {row<T, Wide, Product>, columns<T, Wide, Product>};
+    case Reduction::maximum:
+      return {row<T, T, Maximum>, columns<T, T, Maximum>};
+    case Reduction::minimum:
+      return {row<T, T, Minimum>, columns<T, T, Minimum>};
   }
   return {};
 }
@@ -85,19 +90,31 @@ ReduceFunctions functions(Reduction reduction) {
 
 ReduceFunctions reduce_functions(Reduction reduction, DType dtype) {
   switch (dtype) {
-    case DType::float32: return functions<float, float>(reduction);
-    case DType::float64: return functions<double, double>(reduction);
-    case DType::int8: return functions<std::int8_t, int64_t>(reduction);
-    case DType::int16: return functions<std::int16_t, int64_t>(reduction);
-    case DType::int32: return functions<std::int32_t, int64_t>(reduction);
-    case DType::int64: return functions<int64_t, int64_t>(reduction);
-    case DType::boolean: return functions<std::uint8_t, int64_t>(reduction);
-    case DType::uint8: return functions<std::uint8_t, std::uint64_t>(reduction);
-    case DType::uint16: return functions<std::uint16_t, std::uint64_t>(reduction);
-    case DType::uint32: return functions<std::uint32_t, std::uint64_t>(reduction);
-    case DType::uint64: return functions<std::uint64_t, std::uint64_t>(reduction);
+    case DType::float32:
+      return functions<float, float>(reduction);
+    case DType::float64:
+      return functions<double, double>(reduction);
+    case DType::int8:
+      return functions<std::int8_t, int64_t>(reduction);
+    case DType::int16:
+      return functions<std::int16_t, int64_t>(reduction);
+    case DType::int32:
+      return functions<std::int32_t, int64_t>(reduction);
+    case DType::int64:
+      return functions<int64_t, int64_t>(reduction);
+    case DType::boolean:
+      return functions<std::uint8_t, int64_t>(reduction);
+    case DType::uint8:
+      return functions<std::uint8_t, std::uint64_t>(reduction);
+    case DType::uint16:
+      return functions<std::uint16_t, std::uint64_t>(reduction);
+    case DType::uint32:
+      return functions<std::uint32_t, std::uint64_t>(reduction);
+    case DType::uint64:
+      return functions<std::uint64_t, std::uint64_t>(reduction);
     case DType::float16:
-    case DType::bfloat16: break;  // converted to float32 blocks first
+    case DType::bfloat16:
+      break;  // converted to float32 blocks first
   }
   return {};
 }

@@ -1,6 +1,6 @@
 // Rows of softmax, cross entropy and layer norm.
-// Bytes: a row is read from memory once and stays in L1 for its two or three passes; operations: about 20 an element
-// where there is an exponential, 5 elsewhere.
+// Bytes: a row is read from memory once and stays in L1 for its two or three passes; operations: about 20 an
+// element where there is an exponential, 5 elsewhere.
 #include "kernels/vec/simd/functions.hpp"
 #include "kernels/vec/simd/math.hpp"
 
@@ -124,8 +124,8 @@ void layer_norm(const T* x, const T* gamma, const T* beta, T* y, int64_t count, 
 
 // result = rstd * (g gamma - mean(g gamma) - n mean(g gamma n)), n being the normalised x.
 template <typename T>
-void layer_norm_backward(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum, T* beta_sum,
-                         int64_t count) {
+void layer_norm_backward(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum,
+                         T* beta_sum, int64_t count) {
   Vec<T> sum{}, product{};
   for (int64_t i = 0; i < count; i += kLanes<T>) {
     const int64_t left = count - i;

@@ -37,7 +37,7 @@ template <typename T>
 using Vec = typename VectorOf<T, kVectorBytes>::type;
 // As many lanes as `lanes`, whatever the width: the other side of a conversion.
 template <typename T, int lanes>
-using VecN = typename VectorOf<T, lanes * static_cast<int>(sizeof(T))>::type;
+using VecN = typename VectorOf<T, lanes* static_cast<int>(sizeof(T))>::type;
 
 using f32 = Vec<float>;
 using f64 = Vec<double>;
@@ -101,12 +101,24 @@ inline T across_lanes(VecN<T, lanes> v, Operation operation) {
 #if defined(__AVX512F__)
 inline f32 sqrt(f32 x) { return f32(_mm512_sqrt_ps(__m512(x))); }
 inline f64 sqrt(f64 x) { return f64(_mm512_sqrt_pd(__m512d(x))); }
-inline f32 floor(f32 x) { return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)); }
-inline f64 floor(f64 x) { return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)); }
-inline f32 ceil(f32 x) { return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)); }
-inline f64 ceil(f64 x) { return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)); }
-inline f32 round(f32 x) { return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-inline f64 round(f64 x) { return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline f32 floor(f32 x) {
+  return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+}
+inline f64 floor(f64 x) {
+  return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+}
+inline f32 ceil(f32 x) {
+  return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+}
+inline f64 ceil(f64 x) {
+  return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+}
+inline f32 round(f32 x) {
+  return f32(_mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline f64 round(f64 x) {
+  return f64(_mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 inline f32 fma(f32 a, f32 b, f32 c) { return f32(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c))); }
 inline f64 fma(f64 a, f64 b, f64 c) { return f64(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
 inline u64 multiply_low_halves(u64 a, u64 b) { return u64(_mm512_mul_epu32(__m512i(a), __m512i(b))); }
@@ -117,8 +129,12 @@ inline f32 floor(f32 x) { return f32(_mm256_floor_ps(__m256(x))); }
 inline f64 floor(f64 x) { return f64(_mm256_floor_pd(__m256d(x))); }
 inline f32 ceil(f32 x) { return f32(_mm256_ceil_ps(__m256(x))); }
 inline f64 ceil(f64 x) { return f64(_mm256_ceil_pd(__m256d(x))); }
-inline f32 round(f32 x) { return f32(_mm256_round_ps(__m256(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-inline f64 round(f64 x) { return f64(_mm256_round_pd(__m256d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline f32 round(f32 x) {
+  return f32(_mm256_round_ps(__m256(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline f64 round(f64 x) {
+  return f64(_mm256_round_pd(__m256d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 inline f32 fma(f32 a, f32 b, f32 c) { return f32(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c))); }
 inline f64 fma(f64 a, f64 b, f64 c) { return f64(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c))); }
 inline u64 multiply_low_halves(u64 a, u64 b) { return u64(_mm256_mul_epu32(__m256i(a), __m256i(b))); }
@@ -129,8 +145,12 @@ inline f32 floor(f32 x) { return f32(_mm_floor_ps(__m128(x))); }
 inline f64 floor(f64 x) { return f64(_mm_floor_pd(__m128d(x))); }
 inline f32 ceil(f32 x) { return f32(_mm_ceil_ps(__m128(x))); }
 inline f64 ceil(f64 x) { return f64(_mm_ceil_pd(__m128d(x))); }
-inline f32 round(f32 x) { return f32(_mm_round_ps(__m128(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-inline f64 round(f64 x) { return f64(_mm_round_pd(__m128d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline f32 round(f32 x) {
+  return f32(_mm_round_ps(__m128(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline f64 round(f64 x) {
+  return f64(_mm_round_pd(__m128d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 inline f32 fma(f32 a, f32 b, f32 c) { return a * b + c; }  // no such instruction: two roundings
 inline f64 fma(f64 a, f64 b, f64 c) { return a * b + c; }
 inline u64 multiply_low_halves(u64 a, u64 b) { return u64(_mm_mul_epu32(__m128i(a), __m128i(b))); }

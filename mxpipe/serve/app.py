@@ -63,6 +63,12 @@ class Limits:
     body_bytes: int = 32 * 2**20
     body_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        for name, least in (("concurrency", 1), ("queue", 0), ("body_bytes", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise ServingError(f"[server] {name} must be at least {least}; got {value}.")
+
 
 class RefusedError(RequestError):
     """A request that is refused with a certain status."""

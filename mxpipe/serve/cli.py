@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--queue", type=int, default=64, help="requests that may wait; more get 429 (%(default)s)"
     )
     parser.add_argument("--body-bytes", type=int, default=32 * 2**20, help="largest body; more gets 413")
-    parser.add_argument("--threads", type=int, help="threads of the engine (default: all cores)")
+    parser.add_argument("--threads", type=int, help="threads of one request (default: cores / concurrency)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     require("starlette", extra="serve")
     require("uvicorn", extra="serve")
+    import mxpipe
     from mxpipe.serve.app import Limits
     from mxpipe.serve.server import InferenceServer, ServerSettings
 
@@ -69,24 +70,26 @@ def run(arguments: argparse.Namespace) -> int:
     poll_seconds = arguments.poll_seconds
     if poll_seconds is None:
         poll_seconds = 30.0 if arguments.models_from_registry else 0.0
-    settings = ServerSettings(
-        host=arguments.host,
-        port=arguments.port,
-        state_file=arguments.state_file,
-        poll_seconds=poll_seconds,
-        drain_seconds=arguments.drain_seconds,
-        limits=Limits(arguments.concurrency, arguments.queue, arguments.body_bytes),
-    )
     try:
-        if arguments.threads is not None:
-            import mxpipe
-
-            mxpipe.set_num_threads(arguments.threads)
+        settings = ServerSettings(
+            host=arguments.host,
+            port=arguments.port,
+            state_file=arguments.state_file,
+            poll_seconds=poll_seconds,
+            drain_seconds=arguments.drain_seconds,
+            limits=Limits(arguments.concurrency, arguments.queue, arguments.body_bytes),
+        )
+        mxpipe.set_num_threads(arguments.threads or _threads_of_a_request(arguments.concurrency))
         InferenceServer(_source(arguments), settings).run()
     except MxpipeError as error:
         print(f"mxpipe serve: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _threads_of_a_request(concurrency: int) -> int:
+    """So many that requests computed at once share the cores instead of waiting for each other's threads."""
+    return max(1, len(os.sched_getaffinity(0)) // concurrency)
 
 
 def _source(arguments: argparse.Namespace) -> ModelSource:

@@ -172,6 +172,11 @@ def test_a_version_that_cannot_be_loaded_is_counted(
     assert slot.current is not None
 
 
+def test_limits_must_let_something_through() -> None:
+    with pytest.raises(ServingError, match="concurrency must be at least 1; got 0"):
+        Limits(concurrency=0)
+
+
 def test_a_resolver_must_be_installed() -> None:
     with pytest.raises(ServingError, match="must be an installed resolver"):
         load_resolver("nowhere", {})

@@ -23,6 +23,8 @@ from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 
+_ENDING_SECONDS = 60.0  # a callback may wait for a server that long
+
 
 class LocalLauncher:
     """Runs jobs as detached processes; each has its run directory under `root`.
@@ -82,6 +84,7 @@ class LocalLauncher:
 
         Raises:
             SpecificationError: The key was submitted before with another specification.
+            LeaseHeldError: The process of an attempt that has ended does not go away.
             StorageError: The run directory cannot be written; no process was started.
         """
         job_id = job_id or job_id_of(key)
@@ -93,7 +96,9 @@ class LocalLauncher:
             try:
                 lease = run.acquire_lease()
             except LeaseHeldError:
-                return handle
+                if not self._is_ending(run):
+                    return handle
+                lease = run.acquire_lease(patience=_ENDING_SECONDS)
             with lease:
                 run.initialise(spec, key)
                 status = run.read_status()
@@ -104,6 +109,14 @@ class LocalLauncher:
                     run.write_status(status)
                     self._start(run, lease, builders, callbacks)
         return handle
+
+    @staticmethod
+    def _is_ending(run: RunDirectory) -> bool:
+        """Whether a job has said that it did not finish, while its process still tells its callbacks so."""
+        if not run.status_path.exists():
+            return False
+        state = run.read_status().state
+        return not state.is_active and state is not JobState.SUCCEEDED
 
     def _start(
         self,

@@ -152,8 +152,11 @@ class RunDirectory:
         """
         write_json(self.status_path, status.to_json(), durable=durable)
 
-    def acquire_lease(self) -> Lease:
+    def acquire_lease(self, patience: float = _LEASE_PATIENCE_SECONDS) -> Lease:
         """Take the right to work here, for as long as the returned object or this process lives.
+
+        Args:
+            patience: Seconds to wait for it.
 
         Raises:
             LeaseHeldError: Another live process works here.
@@ -161,7 +164,7 @@ class RunDirectory:
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.lease_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + _LEASE_PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -65,6 +65,16 @@ class Section:
         """The section as JSON values."""
         return {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
+    def without_defaults(self) -> Json:
+        """The section as JSON values, without the fields that have their default value."""
+        given: Json = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            if value != default:
+                given[item.name] = value.without_defaults() if isinstance(value, Section) else _plain(value)
+        return given
+
 
 @dataclass(frozen=True)
 class Named(Section):
@@ -235,8 +245,12 @@ class TrainSpec(Section):
             _require(metric in known, f"{path}.early_stopping.metric", f"be one of {known}", metric)
 
     def digest(self) -> str:
-        """SHA-256 of the specification: the same for the same training, whatever the order of its keys."""
-        return canonical_digest(self.to_json())
+        """SHA-256 of the specification: the same for the same training.
+
+        Neither the order of keys counts nor whether a default is written out, so that a field that a later
+        version adds leaves the digests of older specifications as they are.
+        """
+        return canonical_digest(self.without_defaults())
 
 
 def _plain(value: Any) -> Any:

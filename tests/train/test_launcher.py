@@ -127,6 +127,31 @@ def test_a_killed_job_is_noticed_and_resumed(launcher: LocalLauncher, make_spec:
     assert launcher.poll(handle.id).state.is_active
 
 
+def test_a_submit_waits_for_an_attempt_that_is_on_its_way_out(
+    launcher: LocalLauncher, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_callback.py").write_text(
+        "import time\n"
+        "class Slow:\n"
+        "    def __init__(self, configuration): self.seconds = configuration['seconds']\n"
+        "    def on_end(self, context, status): time.sleep(self.seconds)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    spec = make_spec(**LONG)
+    callbacks = {"slow_callback:Slow": {"seconds": 1.0}}
+    handle = launcher.submit(spec, "k", callbacks=callbacks)
+    wait_for_step(launcher, handle)
+    former = process_of(handle)
+    former.signal(signal.SIGTERM)
+    while launcher.poll(handle.id).state.is_active:
+        time.sleep(0.01)
+    assert former.is_alive()  # it tells its callback
+    launcher.submit(spec, "k", callbacks=callbacks)
+    assert not former.is_alive()
+    wait_for_step(launcher, handle, launcher.poll(handle.id).step + 1)
+    assert attempts(handle) == [1, 2]
+
+
 def test_a_fresh_submit_starts_over(launcher: LocalLauncher, make_spec: MakeSpec) -> None:
     spec = make_spec(**LONG)
     handle = launcher.submit(spec, "k")

@@ -35,6 +35,10 @@ def test_a_specification_survives_json_and_its_digest_ignores_the_order_of_keys(
     assert second == first
     assert second.digest() == first.digest() != spec().digest()
     assert first.metrics == ("auc",)
+    written_out = spec(
+        loss="sigmoid_binary_cross_entropy", data=DATA | {"batch_size": 1024, "preprocessing": {}}
+    )
+    assert written_out.digest() == spec().digest()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INTENT = "mxpipe_job"
 # Airflow ends a worker 5 s after its first signal; the job must be gone by then.
 KILL_PATIENCE_SECONDS = 3.5
+LOG_LINES = 30
 
 
 class MxpipeTrainOperator(MxpipeOperator):
@@ -230,6 +231,9 @@ class MxpipeTrainOperator(MxpipeOperator):
         from mxpipe.jobs import JobState
         from mxpipe.model import load_model
 
+        if status.state is not JobState.SUCCEEDED:
+            text, _ = launcher.logs(job_id)
+            self.log.error("The end of the job's log:\n%s", "\n".join(text.splitlines()[-LOG_LINES:]))
         if status.state is JobState.CANCELLED:
             raise JobCancelledError(
                 f"[job {job_id}] it was cancelled at step {status.step}; a retry resumes it."

@@ -92,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("directory", metavar="DIR", help="a run directory")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the training ends")
 
+    jobs = add("jobs", _jobs, "List the trainings of a directory.", "mxpipe jobs runs")
+    jobs.add_argument("root", metavar="ROOT", help="the directory above run directories")
+
     predict = add(
         "predict",
         _predict,
@@ -194,6 +197,15 @@ def _logs(options: argparse.Namespace) -> int:
         if not options.follow or not status.state.is_active:
             return 0
         time.sleep(_POLL_SECONDS)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from mxpipe.jobs import LocalLauncher
+
+    for job_id, status in LocalLauncher(options.root).list():
+        progress = f"{status.step}/{status.total_steps or '?'}"
+        print(f"{job_id:64} {status.state:12} {progress:>15}  attempt {status.attempt}  key {status.key}")
+    return 0
 
 
 # --- models

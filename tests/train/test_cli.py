@@ -25,7 +25,9 @@ def trained(make_spec: MakeSpec, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "run"
 
 
-@pytest.mark.parametrize("command", ["train", "status", "cancel", "logs", "predict", "inspect", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "status", "cancel", "logs", "jobs", "predict", "inspect", "serve"]
+)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -40,6 +42,8 @@ def test_status_and_inspect_show_a_run(trained: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["state"] == "SUCCEEDED"
     assert main(["inspect", str(trained)]) == 0
     assert "epoch   1" in capsys.readouterr().out
+    assert main(["jobs", str(trained.parent)]) == 0
+    assert capsys.readouterr().out.startswith("run  ")
 
 
 def test_inspect_shows_a_model_and_a_snapshot(

@@ -232,9 +232,10 @@ def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
         >>> np.where(np.array([True, False]), np.array([1.0, 2.0]), 0.0)
         array([1., 0.])
     """
+    condition = as_array(condition)
     if not isinstance(x, Array) and not isinstance(y, Array):
-        x = as_array(x)  # so that no number takes its dtype from the condition
-    return invoke("where", (as_array(condition), x, y), {})
+        condition = not_equal(condition, 0)  # so that no number takes its dtype from the condition
+    return invoke("where", (condition, x, y), {})
 
 
 @public

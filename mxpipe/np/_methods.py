@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from mxpipe._native import Array
+from mxpipe.device import cpu
 from mxpipe.errors import OperatorError
 
 from . import _elementwise, _indexing, _linear, _reduction, _shape
+from ._creation import require_cpu
 
 
 def _flatten(self: Array) -> Array:
@@ -54,6 +56,16 @@ def _logic(sign: str, function: Any) -> Any:
     return call
 
 
+def _to_device(self: Array, device: Any, *_: Any) -> Array:
+    """The array itself, if the device is the CPU."""
+    require_cpu("to_device", device)
+    return self
+
+
+def _wait_to_read(self: Array) -> None:
+    """Wait until the array is computed. It is: calls return when their result is there."""
+
+
 _AND = _logic("&", _elementwise.logical_and)
 _OR = _logic("|", _elementwise.logical_or)
 _XOR = _logic("^", _elementwise.logical_xor)
@@ -81,7 +93,10 @@ _METHODS = {
     "swapaxes": _shape.swapaxes,
     "take": _indexing.take,
     "tile": _shape.tile,
+    "to_device": _to_device,
     "var": _reduction.var,
+    "wait_to_read": _wait_to_read,
+    "device": property(lambda _: cpu(), doc="Where the array lives."),
     "__iter__": _rows,
     "__matmul__": _operator(_linear.matmul),
     "__rmatmul__": _operator(_linear.matmul, reflected=True),

@@ -6,7 +6,7 @@ from mxpipe._native import Array, invoke
 from mxpipe.errors import OperatorError
 from mxpipe.np._common import ArrayLike, as_array, public
 from mxpipe.np._derived import unary
-from mxpipe.np._elementwise import negative, tanh, where
+from mxpipe.np._elementwise import add, expm1, minimum, multiply, negative, tanh, where
 
 sigmoid = unary("sigmoid", module="mxpipe.npx")
 softplus = unary("softplus", module="mxpipe.npx")
@@ -36,22 +36,62 @@ def gelu(x: ArrayLike, approximate: bool = False) -> Array:
     return invoke("gelu", (x,), {"approximate": approximate})
 
 
+_SELU_SCALE, _SELU_SLOPE = 1.0507009873554805, 1.6732632423543772
+
+
 @public
-def leaky_relu(x: ArrayLike, slope: float = 0.25) -> Array:
-    """The number where it is positive, else `slope` times the number.
+def leaky_relu(
+    data: ArrayLike, gamma: ArrayLike | None = None, act_type: str = "leaky", slope: float = 0.25
+) -> Array:
+    """The number where it is positive, else something small.
 
     Args:
-        x: Array; integers are taken as float32.
-        slope: Factor of negative numbers.
+        data: Array; integers are taken as float32.
+        gamma: For "prelu", the slopes; they broadcast against data.
+        act_type: What negative numbers x become: "leaky" slope * x, "prelu" gamma * x, "elu"
+            slope * (exp(x) - 1). "selu" (which scales positive numbers too) and "gelu" are those functions.
+        slope: As above.
 
     Returns:
-        Array of x's shape.
+        Array of data's shape.
+
+    Raises:
+        OperatorError: There is no such type, or gamma is missing.
 
     Example:
         >>> npx.leaky_relu(np.array([-1.0, 2.0]), slope=0.1)
         array([-0.1,  2. ])
     """
-    return invoke("leaky_relu", (x,), {"slope": slope})
+    if act_type == "leaky":
+        return invoke("leaky_relu", (data,), {"slope": slope})
+    if act_type == "gelu":
+        return gelu(data)
+    if act_type == "prelu" and gamma is not None:
+        return add(relu(data), multiply(minimum(data, 0), gamma))
+    if act_type == "elu":
+        return add(relu(data), multiply(expm1(minimum(data, 0)), slope))
+    if act_type == "selu":
+        return multiply(leaky_relu(data, act_type="elu", slope=_SELU_SLOPE), _SELU_SCALE)
+    raise OperatorError(
+        f"[leaky_relu] act_type must be leaky, prelu (with gamma), elu, selu or gelu; got {act_type}."
+    )
+
+
+@public
+def mish(x: ArrayLike) -> Array:
+    """X * tanh(softplus(x)).
+
+    Args:
+        x: Array; integers are taken as float32.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> npx.mish(np.array([0.0, 1.0]))
+        array([0.        , 0.86509836])
+    """
+    return multiply(x, tanh(softplus(x)))
 
 
 @public
@@ -80,6 +120,7 @@ _ACTIVATIONS = {
     "softsign": lambda x: x / (1.0 + invoke("abs", (x,), {})),
     "silu": silu,
     "swish": silu,
+    "mish": mish,
     "gelu": gelu,
     "erf": erf,
 }
@@ -91,7 +132,7 @@ def activation(data: ArrayLike, act_type: str = "relu") -> Array:
 
     Args:
         data: Array.
-        act_type: relu, sigmoid, log_sigmoid, tanh, softrelu, softsign, silu, swish, gelu or erf.
+        act_type: relu, sigmoid, log_sigmoid, tanh, softrelu, softsign, silu, swish, mish, gelu or erf.
 
     Returns:
         Array of data's shape.

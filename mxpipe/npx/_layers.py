@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 from mxpipe import _native
 from mxpipe._native import Array, invoke
 from mxpipe.errors import OperatorError
-from mxpipe.np._common import ArrayLike, ShapeLike, as_array, as_shape, cast, normalize_axis, public
+from mxpipe.np._common import ArrayLike, DType, ShapeLike, as_array, as_shape, cast, normalize_axis, public
 from mxpipe.np._common import reshape as reshape_array
 from mxpipe.np._elementwise import abs, add, multiply, square, subtract, where
 from mxpipe.np._indexing import as_indices
@@ -57,7 +57,10 @@ def fully_connected(
     result = invoke("fully_connected", inputs, {})
     if x.ndim == 2 or flatten:
         return result
-    return reshape_array(result, (*x.shape[:-1], weight.shape[0]) if x.ndim != 1 else (weight.shape[0],))
+    shape = [*x.shape[:-1], weight.shape[0]]
+    if x.size:
+        shape[0] = -1  # the batch, whatever its size; of a vector, the result itself
+    return reshape_array(result, shape)
 
 
 def _as_rows(x: Array, flatten: bool) -> Array:
@@ -108,14 +111,14 @@ def reshape(a: ArrayLike, newshape: ShapeLike) -> Array:
 
 
 @public
-def dropout(data: ArrayLike, p: float = 0.5, axes: Sequence[int] = (), mode: str = "training") -> Array:
+def dropout(data: ArrayLike, p: float = 0.5, mode: str = "training", axes: Sequence[int] = ()) -> Array:
     """Each number is 0 with probability p, else divided by 1 - p. Outside training the array itself.
 
     Args:
         data: Array of a floating dtype.
         p: Probability of 0, in [0, 1].
-        axes: Axes along which numbers are dropped together.
         mode: "training" drops within `autograd.record` or `train_mode` only, "always" always.
+        axes: Axes along which numbers are dropped together.
 
     Returns:
         Array of data's shape and dtype.
@@ -148,6 +151,7 @@ def embedding(
     weight: ArrayLike,
     input_dim: int | None = None,
     output_dim: int | None = None,
+    dtype: DType | None = None,
     sparse_grad: bool = False,
 ) -> Array:
     """The row of a table for each id.
@@ -157,6 +161,7 @@ def embedding(
         weight: Table (rows, d).
         input_dim: The rows, if they are to be checked.
         output_dim: d, if it is to be checked.
+        dtype: Dtype of the result; None for that of the table.
         sparse_grad: Make the table's gradient row-sparse: only the rows that were read.
 
     Returns:
@@ -174,7 +179,7 @@ def embedding(
     for name, expected, axis in (("input_dim", input_dim, 0), ("output_dim", output_dim, 1)):
         if expected is not None and weight.shape[axis : axis + 1] != (expected,):
             raise OperatorError(f"[embedding] weight must fit {name}={expected}; got shape {weight.shape}.")
-    return invoke("embedding", (weight, ids), {"sparse_grad": sparse_grad})
+    return cast(invoke("embedding", (weight, ids), {"sparse_grad": sparse_grad}), dtype)
 
 
 @public

@@ -32,6 +32,12 @@ std::vector<TensorType> infer_matmul(Types inputs, const Attributes& attributes)
   return {{inputs[0].dtype, shape}};
 }
 
+// All matrices of a batch as one, one below the other: one product then sums over the batch too.
+Term rows(Term batch) {
+  const Shape& shape = batch.type().shape;
+  return batch.reshape({shape.product(0, shape.rank() - 1), shape.back()});
+}
+
 // With A = a or its transpose, B likewise and Y = A B: dA = G B', dB = A' G, transposed again for a
 // transposed input.
 std::vector<Gradient> matmul_gradient(const GradientCall& call) {
@@ -45,7 +51,9 @@ std::vector<Gradient> matmul_gradient(const GradientCall& call) {
     result[0] =
         to_input(call, 0, transpose_a ? matmul(b, g, transpose_b, true) : matmul(g, b, false, !transpose_b));
   }
-  if (call.needed[1]) {
+  if (call.needed[1] && b.type().shape.rank() == 2 && !transpose_a) {
+    result[1] = transpose_b ? matmul(rows(g), rows(a), true, false) : matmul(rows(a), rows(g), true, false);
+  } else if (call.needed[1]) {
     result[1] =
         to_input(call, 1, transpose_b ? matmul(g, a, true, transpose_a) : matmul(a, g, !transpose_a, false));
   }

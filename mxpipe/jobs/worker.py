@@ -40,18 +40,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     faulthandler.enable()  # a crash in native code says where in the log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run = RunDirectory(options.run_directory)
-    with _take_lease(run, options.lease) as lease:
-        identity = ProcessIdentity.of(os.getpid(), os.environ.get(TOKEN_VARIABLE, ""))
-        write_json(run.process_path, identity.to_json())
-        try:
-            with recording_failure(run):
-                callbacks = make_callbacks(json.loads(os.environ.pop(CALLBACKS_VARIABLE, "{}")))
-                spec, key = run.read_spec()
-            result = fit_in(run, lease, spec, key, callbacks=callbacks, builders=options.builder)
-        except MxpipeError as error:
-            logging.error("%s: %s", type(error).__name__, error)
-            return EXIT_FAILED
+    try:
+        run = RunDirectory(options.run_directory)
+        with _take_lease(run, options.lease) as lease:
+            return _work(run, lease, options.builder)
+    except MxpipeError as error:
+        logging.error("%s: %s", type(error).__name__, error)
+        return EXIT_FAILED
+
+
+def _work(run: RunDirectory, lease: Lease, builders: list[str]) -> int:
+    identity = ProcessIdentity.of(os.getpid(), os.environ.get(TOKEN_VARIABLE, ""))
+    write_json(run.process_path, identity.to_json())
+    with recording_failure(run):
+        callbacks = make_callbacks(json.loads(os.environ.pop(CALLBACKS_VARIABLE, "{}")))
+        spec, key = run.read_spec()
+    result = fit_in(run, lease, spec, key, callbacks=callbacks, builders=builders)
     return EXIT_SUCCEEDED if result.status.state is JobState.SUCCEEDED else EXIT_INTERRUPTED
 
 

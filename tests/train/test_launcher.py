@@ -193,6 +193,29 @@ def test_a_builder_of_the_file_alone_is_not_imported(launcher: LocalLauncher, ma
     assert launcher.wait(handle.id, timeout=60).state is JobState.SUCCEEDED, launcher.logs(handle.id)[0]
 
 
+def test_the_worker_says_by_its_exit_code_how_it_ended(make_spec: MakeSpec, tmp_path: Path) -> None:
+    def start(name: str, spec: TrainSpec) -> subprocess.Popen[bytes]:
+        run = RunDirectory(tmp_path / name)
+        if not run.exists():
+            with run.acquire_lease():
+                run.initialise(spec, key=name)
+        command = [sys.executable, "-m", "mxpipe.jobs.worker", str(run.path)]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    worker = start("stopped", make_spec(**LONG))
+    while not (tmp_path / "stopped" / "events.jsonl").exists():
+        assert worker.poll() is None
+        time.sleep(0.01)
+    second = start("stopped", make_spec(**LONG))
+    assert second.wait(timeout=60) == 1  # the lease is held
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=60) == 75
+    assert RunDirectory(tmp_path / "stopped").read_status().state is JobState.INTERRUPTED
+    assert start("failed", make_spec(loss="no_such_loss")).wait(timeout=60) == 1
+    assert start("finished", make_spec(epochs=1)).wait(timeout=60) == 0
+    assert start("finished", make_spec(epochs=1)).wait(timeout=60) == 0  # nothing to do
+
+
 def test_logs_go_on_from_an_offset(launcher: LocalLauncher, make_spec: MakeSpec) -> None:
     handle = launcher.submit(make_spec(), "k")
     text, offset = "", 0

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mxpipe.errors import MxpipeError, SpecificationError
+from mxpipe.errors import LeaseHeldError, MxpipeError, SpecificationError
 from mxpipe.jobs.process import CALLBACKS_VARIABLE, TOKEN_VARIABLE, ProcessIdentity
 from mxpipe.model.storage import write_json
 from mxpipe.train.callbacks import Callback
@@ -44,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         run = RunDirectory(options.run_directory)
         with _take_lease(run, options.lease) as lease:
             return _work(run, lease, options.builder)
-    except MxpipeError as error:
-        logging.error("%s: %s", type(error).__name__, error)
+    except LeaseHeldError as error:
+        logging.error("%s", error)
+        return EXIT_FAILED
+    except MxpipeError:  # the log and the status have it
         return EXIT_FAILED
 
 

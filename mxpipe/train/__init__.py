@@ -8,6 +8,8 @@ and by programs.
 
 from __future__ import annotations
 
+import logging
+
 from mxpipe.train.callbacks import Callback, RunContext
 from mxpipe.train.events import read_events, read_history
 from mxpipe.train.fit import FitResult, fit
@@ -27,3 +29,5 @@ __all__ = [
     "read_events",
     "read_history",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants the lines configures logging

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mxpipe.errors import MxpipeError
 from mxpipe.train.callbacks import Callback, RunContext
 from mxpipe.train.reporting import Reporter, failed_status
 from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 from mxpipe.train.stopping import StopRequest
+
+_LOG = logging.getLogger(__name__)
 
 
 class FitResult(NamedTuple):
@@ -90,10 +94,11 @@ def fit_in(
 
 @contextlib.contextmanager
 def recording_failure(run: RunDirectory) -> Iterator[None]:
-    """Write an error that passes by into the status. The caller holds the lease."""
+    """Write an error that passes by into the log, then into the status. The caller holds the lease."""
     try:
         yield
     except Exception as error:
+        _LOG.error("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, MxpipeError))
         with contextlib.suppress(Exception):  # a full disk must not hide the error itself
             run.write_status(failed_status(run.read_status(), error))
         raise

@@ -1,5 +1,4 @@
-// Makers of elementwise declarations: an op of a common kind is then one short row. Only the elementwise
-// files of this folder include it.
+// Makers of elementwise declarations: an op of a common kind is then one short row.
 #pragma once
 
 #include <functional>

@@ -38,8 +38,7 @@ Term rows(Term batch) {
   return batch.reshape({shape.product(0, shape.rank() - 1), shape.back()});
 }
 
-// With A = a or its transpose, B likewise and Y = A B: dA = G B', dB = A' G, transposed again for a
-// transposed input.
+// Of Y = A B, where A is a or its transpose and B likewise: dA = G B' and dB = A' G, transposed back.
 std::vector<Gradient> matmul_gradient(const GradientCall& call) {
   std::vector<Gradient> result(2);
   const Term g = gradient(call);

@@ -1,4 +1,6 @@
 // Softmax, cross entropy and normalisation: each one kernel forward and one backward.
+#include <array>
+
 #include "ops/declare.hpp"
 
 namespace mxpipe::ops {
@@ -139,11 +141,15 @@ std::vector<TensorType> infer_batch_norm(Types inputs, const Attributes& attribu
   return {x, statistics, statistics};
 }
 
-InferTypes infer_norm_backward(std::string op) {
-  return [op](Types inputs, const Attributes&) -> std::vector<TensorType> {
+// `forward` gives the types that the statistics must have.
+InferTypes infer_norm_backward(std::string op, InferTypes forward) {
+  return [op, forward](Types inputs, const Attributes& attributes) -> std::vector<TensorType> {
+    const TensorType& gamma = inputs[2];
+    const std::vector<TensorType> types = forward(std::array{inputs[1], gamma, gamma}, attributes);
     require_same_type(op, "g", inputs[0], "x", inputs[1]);
-    require_same_type(op, "mean", inputs[3], "the other statistic", inputs[4]);
-    return {inputs[1], inputs[2], inputs[2]};
+    require_same_type(op, "mean", inputs[3], "forward's", types[1]);
+    require_same_type(op, "the other statistic", inputs[4], "forward's", types[2]);
+    return {inputs[1], gamma, gamma};
   };
 }
 
@@ -292,7 +298,7 @@ MXPIPE_OP({
 (array([[0., 0.]]), array([-1.,  0.]), array([1., 0.]))
 )",
     .inputs = norm_backward_inputs("rstd"),
-    .infer = infer_norm_backward("layer_norm_backward"),
+    .infer = infer_norm_backward("layer_norm_backward", infer_layer_norm),
 });
 
 MXPIPE_OP({
@@ -328,7 +334,7 @@ MXPIPE_OP({
 )",
     .inputs = norm_backward_inputs("variance"),
     .attributes = batch_norm_attributes(),
-    .infer = infer_norm_backward("batch_norm_backward"),
+    .infer = infer_norm_backward("batch_norm_backward", infer_batch_norm),
 });
 
 }  // namespace mxpipe::ops

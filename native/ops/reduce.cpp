@@ -59,8 +59,7 @@ std::vector<AttributeSchema> axis_attributes() {
   return {axis_attribute(-1, "axis to search"), attribute("keepdims", Attribute(false), "keep it, as 1")};
 }
 
-// `value` (the result of a reduction, or its gradient) with the reduced axes as 1, ready to broadcast against
-// x.
+// `value` (a reduction's result or its gradient) with the reduced axes as 1, ready to broadcast against x.
 Term kept(const GradientCall& call, Term value) {
   return value.reshape(reduced_shape(input(call, 0).type().shape, call.attributes.integers("axis"), true));
 }
@@ -89,8 +88,7 @@ std::vector<Gradient> extreme_gradient(const GradientCall& call) {
 
 std::vector<Gradient> sum_gradient(const GradientCall& call) { return {spread(call, gradient(call))}; }
 
-// The product of the others, without dividing by zero: where one number is 0, only its own derivative
-// remains.
+// The product of the others without dividing by 0: where one number is 0, only its own derivative remains.
 std::vector<Gradient> prod_gradient(const GradientCall& call) {
   const Term x = input(call, 0);
   const Term zero = x == 0.0;

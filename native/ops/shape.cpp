@@ -1,5 +1,7 @@
 // Ops that move numbers without changing them.
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
 
 #include "ops/declare.hpp"
 
@@ -12,19 +14,17 @@ namespace {
 Shape resolve_shape(const Shape& from, const Integers& wanted) {
   Shape shape{std::span<const std::int64_t>(wanted)};
   int unknown = -1;
-  std::int64_t known = 1;
   for (int axis = 0; axis < shape.rank(); ++axis) {
     if (shape[axis] == -2 && axis < from.rank()) shape[axis] = from[axis];
     if (shape[axis] == -1 && unknown < 0) {
       unknown = axis;
-      continue;
+      shape[axis] = 1;
     }
     require(shape[axis] >= 0, "reshape",
             "shape must hold sizes, at most one -1, and -2 only where x has an axis; got ", Attribute(wanted),
             " for shape ", from, ".");
-    known *= shape[axis];
   }
-  if (unknown >= 0) shape[unknown] = known > 0 ? from.size() / known : 0;
+  if (unknown >= 0) shape[unknown] = shape.size() > 0 ? from.size() / shape.size() : 0;
   require(shape.size() == from.size(), "reshape", "the number of elements must stay the same; got shape ",
           from, " and ", Attribute(wanted), ".");
   return shape;
@@ -86,8 +86,7 @@ std::vector<Gradient> concatenate_gradient(const GradientCall& call) {
 
 // --------------------------------------------------------------------------------------------------- slices
 
-// The shape of x[begin:end:step]. `end` may lie beyond the axis, so that a slice of a whole axis holds for
-// any size.
+// The shape of x[begin:end:step]. `end` may lie beyond the axis: a slice of a whole axis then fits any size.
 Shape sliced_shape(std::string_view op, const Shape& from, const Attributes& attributes) {
   const Integers& begins = attributes.integers("begin");
   const Integers& ends = attributes.integers("end");
@@ -100,9 +99,11 @@ Shape sliced_shape(std::string_view op, const Shape& from, const Attributes& att
   for (int axis = 0; axis < from.rank(); ++axis) {
     const auto i = static_cast<std::size_t>(axis);
     const std::int64_t step = steps[i];
-    require(step != 0, op, "step must not be 0; got ", attributes, ".");
+    require(step != 0 && step != std::numeric_limits<std::int64_t>::min(), op, "step must not be 0; got ",
+            attributes, ".");
+    const std::int64_t begin = std::clamp<std::int64_t>(begins[i], -1, from[axis]);
     const std::int64_t end = std::clamp<std::int64_t>(ends[i], step > 0 ? 0 : -1, from[axis]);
-    const std::int64_t distance = step > 0 ? end - begins[i] : begins[i] - end;
+    const std::int64_t distance = step > 0 ? end - begin : begin - end;
     const std::int64_t size = distance > 0 ? (distance - 1) / std::abs(step) + 1 : 0;
     require(size == 0 || (begins[i] >= 0 && begins[i] < from[axis]), op,
             "begin must lie inside the array; got ", attributes, " for shape ", from, ".");

@@ -1,6 +1,5 @@
 // Row-sparse arrays: pairs of ids (n,) and rows (n, ...). They make updates whose cost does not grow with the
-// number of rows. By convention ids are ascending and unused places at the end hold -1, which every op here
-// ignores.
+// number of rows. Ids are ascending, and unused places at the end hold -1, which every op here ignores.
 #include "ops/declare.hpp"
 
 namespace mxpipe::ops {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mxpipe as mx
-from mxpipe import autograd
+from mxpipe import _native, autograd
 from mxpipe.testing import check_vjp
 
 
@@ -138,6 +139,10 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]
 
 
+def name_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def to_arrays(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         return mx.np.array(argument)
@@ -146,9 +151,7 @@ def to_arrays(argument: Any) -> Any:
     return argument
 
 
-@pytest.mark.parametrize(
-    ("name", "args", "kwargs"), CALLS, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=name_of)
 def test_as_numpy(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     expected = getattr(np, name)(*args, **kwargs)
     result = getattr(mx.np, name)(*(to_arrays(argument) for argument in args), **kwargs)
@@ -159,6 +162,38 @@ def test_as_numpy(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if wanted.dtype != np.float64:  # float64 is float32 here unless an argument had it
             assert found.dtype == wanted.dtype
         np.testing.assert_allclose(found.asnumpy(), wanted, rtol=2e-6, atol=1e-6)
+
+
+def leaves(arguments: Any) -> Iterator[np.ndarray[Any, Any]]:
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            yield argument
+        elif isinstance(argument, list):
+            yield from leaves(argument)
+
+
+def refill(argument: Any, arrays: Iterator[Any]) -> Any:
+    if isinstance(argument, np.ndarray):
+        return next(arrays)
+    return [refill(item, arrays) for item in argument] if isinstance(argument, list) else argument
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs"), [call for call in CALLS if list(leaves(call[1]))], ids=name_of
+)
+def test_traced_as_eager(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    inputs = [mx.np.array(value) for value in leaves(args)]
+
+    def function(*arrays: Any) -> list[Any]:
+        remaining = iter(arrays)
+        result = getattr(mx.np, name)(*(refill(argument, remaining) for argument in args), **kwargs)
+        return list(result) if isinstance(result, (list, tuple)) else [result]
+
+    compiled = _native.trace(function, inputs)
+    assert not compiled.captures or name in ("tril", "triu", "dot", "broadcast_arrays"), "no constant may become an input"
+    for eager, traced in zip(function(*inputs), compiled(*inputs), strict=True):
+        assert (eager.shape, eager.dtype) == (traced.shape, traced.dtype)
+        assert eager.asnumpy().tobytes() == traced.asnumpy().tobytes()
 
 
 @pytest.mark.parametrize(
@@ -350,8 +385,6 @@ def test_functions_take_symbols() -> None:
 
 
 def test_graphs_of_composites_fit_other_batch_sizes() -> None:
-    from mxpipe import _native
-
     def network(x: Any) -> Any:
         columns = [mx.npx.one_hot(x[:, i].astype("int64"), 3) for i in range(2)]
         hidden = mx.np.concatenate([mx.np.squeeze(mx.np.expand_dims(x, 1), 1), *columns], axis=1)

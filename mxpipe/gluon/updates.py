@@ -6,10 +6,12 @@ first with gradients as inputs, the second with gradients that the same plan com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from mxpipe import np
+import numpy
+
+from mxpipe import _native
 from mxpipe._native import Array
 from mxpipe.optimizer import Optimizer
 from mxpipe.optimizer.optimizer import compute_dtype
@@ -25,6 +27,19 @@ RawGradient = Array | tuple[Array, Array]
 _Result = TypeVar("_Result")
 
 
+class _Numbers:
+    """The numbers of one step as arrays of shape () that are written anew for each step, not made anew."""
+
+    def __init__(self, count: int, dtype: str) -> None:
+        self.dtype = dtype
+        self._memory = [numpy.zeros((), dtype=dtype) for _ in range(count)]
+        self.arrays = [_native.array(memory, copy=False) for memory in self._memory]
+
+    def write(self, values: Iterable[float]) -> None:
+        for memory, value in zip(self._memory, values, strict=True):
+            memory[()] = value
+
+
 class Updates:
     """Parameters with the optimizer that updates them.
 
@@ -38,6 +53,7 @@ class Updates:
         self.parameters = list(parameters.values())
         self.optimizer = optimizer
         self.states: dict[int, tuple[Array, ...]] = {}
+        self._numbers: list[_Numbers] = []
 
     def trained(self) -> list[int]:
         """Indices of the parameters that are learned."""
@@ -58,28 +74,36 @@ class Updates:
         optimizer = self.optimizer
         before = dict(optimizer.update_counts), optimizer.num_update
         try:
-            scalars, groups = self._numbers(indices, optimizer.count_updates(indices))
+            scalars, groups = self._scalars(indices, optimizer.count_updates(indices))
             return run(scalars, groups)
         except BaseException:
             optimizer.update_counts, optimizer.num_update = before
             raise
 
-    def _numbers(self, indices: Sequence[int], counts: list[int]) -> tuple[list[Array], tuple[int, ...]]:
+    def _scalars(self, indices: Sequence[int], counts: list[int]) -> tuple[list[Array], tuple[int, ...]]:
         rate = self.optimizer.learning_rate
-        numbers: dict[Hashable, int] = {}
-        scalars: list[Array] = []
+        group_of: dict[tuple[int, float, str], int] = {}
         groups = []
         for index, count in zip(indices, counts, strict=True):
             parameter = self.parameters[index]
             multiplier = parameter.lr_mult * self.optimizer.lr_mult.get(index, 1.0)
-            dtype = compute_dtype(parameter.data())
-            key = (count, multiplier, dtype)
-            if key not in numbers:
-                numbers[key] = len(numbers)
-                values = self.optimizer.scalars(count, rate * multiplier)
-                scalars += [np.array(values[name], dtype=dtype) for name in self.optimizer.scalar_names]
-            groups.append(numbers[key])
+            group = (count, multiplier, compute_dtype(parameter.data().dtype))
+            if group not in group_of:
+                group_of[group] = len(group_of)
+            groups.append(group_of[group])
+        scalars: list[Array] = []
+        for (count, multiplier, dtype), number in group_of.items():
+            values = self.optimizer.scalars(count, rate * multiplier)
+            scalars += self._write(number, dtype, [values[name] for name in self.optimizer.scalar_names])
         return scalars, tuple(groups)
+
+    def _write(self, number: int, dtype: str, values: list[float]) -> list[Array]:
+        if number == len(self._numbers):
+            self._numbers.append(_Numbers(len(values), dtype))
+        elif self._numbers[number].dtype != dtype:
+            self._numbers[number] = _Numbers(len(values), dtype)
+        self._numbers[number].write(values)
+        return self._numbers[number].arrays
 
     def key(self, indices: Sequence[int], groups: tuple[int, ...]) -> Hashable:
         """What a compiled update depends on, besides the shapes and types of its inputs."""

@@ -9,6 +9,7 @@ as numbers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ class Optimizer:
     def create_state(self, index: int, weight: Array) -> tuple[Array, ...]:
         """Arrays that the rule keeps for a weight: zeros of its shape, in the type of the arithmetic."""
         states = tuple(
-            np.full(weight.shape, self.initial_state(name), dtype=compute_dtype(weight))
+            np.full(weight.shape, self.initial_state(name), dtype=compute_dtype(weight.dtype))
             for name in self.state_names
         )
         return (weight.astype("float32"), *states) if self._has_master(weight) else states
@@ -175,7 +176,7 @@ class Optimizer:
         rate = self.learning_rate
         for index, count, weight, grad, state in zip(indices, counts, weights, grads, states, strict=True):
             numbers = self.scalars(count, rate * self.lr_mult.get(index, 1.0))
-            dtype = compute_dtype(weight)
+            dtype = compute_dtype(weight.dtype)
             scalars = {name: np.array(number, dtype=dtype) for name, number in numbers.items()}
             self.apply(weight, grad, state, scalars, self.wd * self.wd_mult.get(index, 1.0))
 
@@ -212,7 +213,7 @@ class Optimizer:
     def _step(
         self, weight: Array, gradient: Array, states: tuple[Array, ...], scalars: Scalars, wd: float
     ) -> tuple[Array, tuple[Array, ...]]:
-        dtype = compute_dtype(weight)
+        dtype = compute_dtype(weight.dtype)
         gradient = _as_type(gradient, dtype) * scalars["rescale_grad"]
         if self.clip_gradient is not None:
             gradient = np.clip(gradient, -self.clip_gradient, self.clip_gradient)
@@ -223,9 +224,10 @@ class Optimizer:
         return self.multi_precision and str(weight.dtype) in ("float16", "bfloat16")
 
 
-def compute_dtype(weight: Array) -> str:
-    """Type of the arithmetic for a weight."""
-    return "float64" if str(weight.dtype) == "float64" else "float32"
+@functools.cache
+def compute_dtype(dtype: Any) -> str:
+    """Type of the arithmetic for weights of a type."""
+    return "float64" if str(dtype) == "float64" else "float32"
 
 
 def _as_type(array: Array, dtype: Any) -> Array:

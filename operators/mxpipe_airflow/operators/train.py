@@ -116,9 +116,9 @@ class MxpipeTrainOperator(MxpipeOperator):
             given["threads"] = self.hook.settings.threads
         spec = TrainSpec.from_json(given)
         key = self.key(self.dag_id, spec)
-        intent = self._intend(context, launcher, key)
+        intent = self._intend(context, launcher, key, digest_json([key, spec.digest()]))
         self._launcher, self._job_id = launcher, job_id_of(intent["job_key"])
-        self._submit(launcher, spec, intent["job_key"])
+        self._submit(launcher, spec, intent["job_key"], key)
         context["task_state_store"].set(INTENT, {**intent, "job_id": self._job_id}, retention=NEVER_EXPIRE)
         self.log.info("Job %s in %s, key %s", self._job_id, launcher.root / self._job_id, key)
 
@@ -147,22 +147,25 @@ class MxpipeTrainOperator(MxpipeOperator):
             dag_id, self.partition, self.data_digest, digest_json([plain, digest_code(self.code_paths)])
         )
 
-    def _intend(self, context: Context, launcher: LocalLauncher, key: str) -> dict[str, Any]:
-        """Write down which job this task is about to start, before it starts; the same one on every retry."""
+    def _intend(self, context: Context, launcher: LocalLauncher, key: str, job_key: str) -> dict[str, Any]:
+        """Write down which job this task is about to start, before it starts; the same one on every retry.
+
+        K says what is learned; the job's key also says from where and how often it writes a checkpoint.
+        """
         store, instance = context["task_state_store"], context["ti"]
         # Clearing a task raises one of the two; a retry raises neither.
         generation = f"{context['dag_run'].clear_number}.{instance.max_tries}"
         known: Any = store.get(INTENT)
-        if known and known["generation"] == generation and known["key"] == key:
+        base = job_key
+        if known and (known["generation"], known["base"]) == (generation, job_key):
             self.log.info("Attempt %s goes on with the job of the attempt before", instance.try_number)
             return dict(known)
-        job_key = key
         if known or instance.try_number > 1:  # cleared, or its inputs have changed
             if known and known.get("job_id"):
                 self._end(launcher, known["job_id"])
-            if not self._is_finished(launcher, key):
-                job_key = digest_json([key, context["dag_run"].run_id, generation])
-        intent = {"key": key, "job_key": job_key, "generation": generation}
+            if not self._is_finished(launcher, job_key):
+                job_key = digest_json([job_key, context["dag_run"].run_id, generation])
+        intent = {"key": key, "base": base, "job_key": job_key, "generation": generation}
         store.set(INTENT, intent, retention=NEVER_EXPIRE)
         return intent
 
@@ -174,18 +177,21 @@ class MxpipeTrainOperator(MxpipeOperator):
         self.log.info("The job before, %s, is %s", job_id, state.value)
 
     @staticmethod
-    def _is_finished(launcher: LocalLauncher, key: str) -> bool:
+    def _is_finished(launcher: LocalLauncher, job_key: str) -> bool:
         from mxpipe.jobs import JobState, job_id_of
 
         try:
-            return launcher.poll(job_id_of(key)).state is JobState.SUCCEEDED
+            return launcher.poll(job_id_of(job_key)).state is JobState.SUCCEEDED
         except JobNotFoundError:
             return False
 
-    def _submit(self, launcher: LocalLauncher, spec: TrainSpec, job_key: str) -> None:
+    def _submit(self, launcher: LocalLauncher, spec: TrainSpec, job_key: str, key: str) -> None:
+        callbacks = dict(self.callbacks or {})
+        if "mlflow" in callbacks:  # whichever job works for K, its run in MLflow is one and the same
+            callbacks["mlflow"] = {"key": key, **callbacks["mlflow"]}
         self._submitting = True
         try:
-            launcher.submit(spec, job_key, builders=self.builders, callbacks=self.callbacks or {})
+            launcher.submit(spec, job_key, builders=self.builders, callbacks=callbacks)
         finally:
             self._submitting = False
             if self._killed:

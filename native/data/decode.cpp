@@ -100,6 +100,15 @@ void fill_block(const BlockRows& rows, T value, T* out) {
 
 }  // namespace
 
+void prefetch_values(const Column& column, const BlockRows& rows) {
+  if (rows.list == nullptr || column.kind >= ValueKind::bits) return;
+  with_values(column, [&](const auto& values) {
+    if constexpr (requires { values.values; }) {
+      for (std::int64_t i = 0; i < rows.count; ++i) __builtin_prefetch(values.values + rows.list[i]);
+    }
+  });
+}
+
 void decode_normalised(const Column& column, const BlockRows& rows, double mean, double inverse_std,
                        float fill, float* out) {
   if (column.kind == ValueKind::none) return fill_block(rows, fill, out);

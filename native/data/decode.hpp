@@ -16,6 +16,9 @@ struct BlockRows {
 
 inline constexpr std::int64_t kBlockRows = 128;
 
+// Asks for the memory of listed rows of a column, so that it is there when the column is decoded.
+void prefetch_values(const Column& column, const BlockRows& rows);
+
 // out[i] = (value - mean) * inverse_std in float64, rounded to float32; `fill` for null, NaN and infinite
 // values. The column holds numbers or bits, or nothing but nulls.
 void decode_normalised(const Column& column, const BlockRows& rows, double mean, double inverse_std,

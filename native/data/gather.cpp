@@ -210,6 +210,8 @@ void RowGather::write_numeric(const Run& run, float* out) const {
       for (std::int64_t c = 0; c < width; ++c) {
         const NumericOutput& output = outputs_[static_cast<std::size_t>(begin + c)];
         const Column& column = columns[output.column];
+        if (c + 1 < width)
+          prefetch_values(columns[outputs_[static_cast<std::size_t>(begin + c) + 1].column], rows);
         if (output.indicator) {
           decode_missing(column, rows, tile.column(c));
         } else {
@@ -230,6 +232,9 @@ void RowGather::write_categorical(const Run& run, std::int32_t* out) const {
       for (std::int64_t c = 0; c < width; ++c) {
         const CategoricalOutput& output = categorical_[static_cast<std::size_t>(begin + c)];
         const Column& column = columns[output.column];
+        if (c + 1 < width) {
+          prefetch_values(columns[categorical_[static_cast<std::size_t>(begin + c) + 1].column], rows);
+        }
         std::int32_t* const ids = tile.column(c);
         if (const auto& known = output.dictionary_ids[run.chunk]) {
           decode_dictionary(column, rows, *known, ids);

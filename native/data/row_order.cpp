@@ -45,20 +45,21 @@ std::uint64_t RowOrder::permute(std::uint64_t value) const {
   return (left << right_bits_) | right;
 }
 
-std::int64_t RowOrder::row_at(std::int64_t position) const {
-  if (!shuffled_) return position;
-  auto value = static_cast<std::uint64_t>(position);
-  do {
-    value = permute(value);
-  } while (value >= static_cast<std::uint64_t>(rows_));
-  return static_cast<std::int64_t>(value);
-}
-
 void RowOrder::fill(std::int64_t start, std::int64_t count, std::int64_t* out) const {
   if (start < 0 || count < 0 || start > rows_ || count > rows_ - start) {
     fail(ErrorKind::data, "order", "positions must be in 0..", rows_, "; got ", count, " from ", start, ".");
   }
-  for (std::int64_t i = 0; i < count; ++i) out[i] = row_at(start + i);
+  if (!shuffled_) {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = start + i;
+    return;
+  }
+  // One step for all, free of branches, then the few that need to walk on.
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = static_cast<std::int64_t>(permute(static_cast<std::uint64_t>(start + i)));
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    while (out[i] >= rows_) out[i] = static_cast<std::int64_t>(permute(static_cast<std::uint64_t>(out[i])));
+  }
 }
 
 }  // namespace mxpipe::data

@@ -16,9 +16,6 @@ class RowOrder {
 
   std::int64_t rows() const { return rows_; }
 
-  // The row at a position, both in 0..rows.
-  std::int64_t row_at(std::int64_t position) const;
-
   // Rows at positions start..start+count. Throws DataError when they lie outside.
   void fill(std::int64_t start, std::int64_t count, std::int64_t* out) const;
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
+#include <map>
 #include <mutex>
 #include <queue>
 #include <thread>
@@ -30,6 +31,7 @@ struct Task {
   std::vector<VariablePtr> writes;
   std::vector<std::shared_ptr<Task>> followers;  // wait for this one
   int blockers = 0;                              // unfinished tasks that this one waits for
+  bool ended = false;
 };
 
 using TaskPtr = std::shared_ptr<Task>;
@@ -51,7 +53,7 @@ struct State {
   std::unique_ptr<std::condition_variable> task_ended = std::make_unique<std::condition_variable>();
   std::vector<std::thread> threads;
   std::priority_queue<TaskPtr, std::vector<TaskPtr>, LaterFirst> ready;
-  std::vector<TaskPtr> unfinished;
+  std::map<std::uint64_t, TaskPtr> unfinished;  // by sequence
   std::vector<std::shared_ptr<FailureRecord>> unreported;
   std::uint64_t next_sequence = 0;
   bool closing = false;
@@ -108,7 +110,8 @@ void finish(State& state, const TaskPtr& task) {
     if (--follower->blockers == 0) state.ready.push(follower);
   }
   task->followers.clear();
-  remove(state.unfinished, task);
+  task->ended = true;
+  state.unfinished.erase(task->sequence);
   state.ready_changed->notify_all();
   state.task_ended->notify_all();
 }
@@ -234,17 +237,18 @@ void release_after_fork() {
 // them may need locks that other threads held; whoever waits for them is told.
 void abandon_in_child(State& state) {
   new std::vector<std::thread>(std::exchange(state.threads, {}));
-  for (const auto& task : state.unfinished) {
+  for (const auto& [sequence, task] : state.unfinished) {
     const Error error(
         ErrorKind::internal,
         text("[engine] a task must be waited for in the process that pushed it; got a forked child. ",
              "Pushed at ", task->where, "."));
     auto record = std::make_shared<FailureRecord>(
-        FailureRecord{{std::make_exception_ptr(error), task->where}, task->sequence, true, {}});
+        FailureRecord{{std::make_exception_ptr(error), task->where}, sequence, true, {}});
     set_failure(*task, record);
     for (const auto& variable : task->writes) variable->last_write = nullptr;
     for (const auto& variable : task->reads) variable->later_reads.clear();
     task->followers.clear();
+    task->ended = true;
     new TaskPtr(task);
   }
   state.unfinished.clear();
@@ -334,7 +338,7 @@ void DependencyEngine::push(Work work, const std::vector<VariablePtr>& reads,
     variable->later_reads.clear();
     variable->last_write = task;
   }
-  state_->unfinished.push_back(task);
+  state_->unfinished.emplace(task->sequence, task);
   if (task->blockers == 0) {
     state_->ready.push(task);
     state_->ready_changed->notify_one();
@@ -347,10 +351,7 @@ std::optional<Failure> DependencyEngine::wait(const VariablePtr& variable, const
   {
     std::unique_lock lock(state_->mutex);
     const TaskPtr last = variable->last_write;
-    wait_until(*state_, lock, poll, [&] {
-      const auto& list = state_->unfinished;
-      return !last || std::find(list.begin(), list.end(), last) == list.end();
-    });
+    wait_until(*state_, lock, poll, [&] { return !last || last->ended; });
     record = std::exchange(variable->failure, nullptr);
     if (record) record = report(*state_, std::move(record));
   }
@@ -363,11 +364,8 @@ std::optional<Failure> DependencyEngine::wait_all(const Poll& poll) {
   {
     std::unique_lock lock(state_->mutex);
     const std::uint64_t pushed = state_->next_sequence;
-    wait_until(*state_, lock, poll, [&] {
-      const auto& list = state_->unfinished;
-      return std::none_of(list.begin(), list.end(),
-                          [&](const auto& task) { return task->sequence < pushed; });
-    });
+    wait_until(*state_, lock, poll,
+               [&] { return state_->unfinished.empty() || state_->unfinished.begin()->first >= pushed; });
     if (!state_->unreported.empty()) {
       const auto first =
           std::min_element(state_->unreported.begin(), state_->unreported.end(),

@@ -11,7 +11,7 @@ STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 
-.PHONY: help install run ui stop test check format bench asan tsan clean
+.PHONY: help install run ui stop test check format bench asan tsan portable clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -41,14 +41,17 @@ format: $(STAMP) ## Put Python and C++ into the house style
 	@$(VENV)/bin/ruff check --fix --quiet $(wildcard $(SOURCES)) && $(VENV)/bin/ruff format --quiet $(wildcard $(SOURCES))
 	@git ls-files 'native/*.cpp' 'native/*.hpp' | xargs -r $(VENV)/bin/clang-format -i
 
-bench: $(STAMP) ## Ours against PyTorch (where it is installed) and the machine's limits
-	@$(PYTHON) -m benchmarks $(BENCH)
+bench: $(STAMP) ## Ours, PyTorch's (installed into build/bench) and the machine's limits, in one run
+	@VENV=$(VENV) bash scripts/bench.sh $(BENCH)
 
 asan: $(STAMP) ## The native tests under the address and undefined-behaviour sanitizers
 	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/sanitize.sh address,undefined
 
 tsan: $(STAMP) ## The native tests under the thread sanitizer
 	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/sanitize.sh thread
+
+portable: ## Build without oneDNN into build/portable and run the engine's tests there
+	@JOBS=$(JOBS) bash scripts/portable.sh
 
 clean: ## Remove what was built and what runs have written; keep .venv
 	@rm -rf build var dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache $(STAMP)

@@ -61,7 +61,7 @@ def loss_curves(
         axes.plot(steps, losses, color=colour, linestyle=line, label=name)
     _finish(axes, "step", label)
     axes.grid(axis="y", color=COLOURS["line"])
-    _legend(axes, len(runs))
+    _legend(figure, axes)
     return figure
 
 
@@ -95,7 +95,7 @@ def calibration(tables: Mapping[str, CalibrationTable | Mapping[str, Any]]) -> F
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_percent)
     _finish(axes, "predicted", "observed")
-    _legend(axes, len(tables), columns=1, place="upper left")
+    _legend(figure, axes, inside=True)
     return figure
 
 
@@ -131,20 +131,21 @@ def intervals(series: Mapping[str, Mapping[str, Interval]], label: str = "AUC") 
     axes.set_xlim(-0.5, len(groups) - 0.5)
     _finish(axes, "", label)
     axes.grid(axis="y", color=COLOURS["line"])
-    _legend(axes, len(series))
+    _legend(figure, axes)
     return figure
 
 
-def drift(values: Mapping[str, float], threshold: float = 0.25, most: int = 12) -> Figure:
+def drift(values: Mapping[str, float], threshold: float = 0.25, most: int = 12, width: float = 6.4) -> Figure:
     """Population stability index of columns as bars, the greatest first; a line marks the threshold.
 
     Args:
         values: Index by column.
         threshold: Columns above it count as shifted.
         most: So many columns are shown.
+        width: Of the figure, in inches.
     """
     shown = sorted(values.items(), key=lambda item: -item[1])[:most][::-1]
-    figure, axes = _figure(6.4, 0.9 + 0.24 * max(len(shown), 1))
+    figure, axes = _figure(width, 0.9 + 0.24 * max(len(shown), 1))
     colours = [COLOURS["alarm" if value > threshold else "first"] for _, value in shown]
     axes.barh([name for name, _ in shown], [value for _, value in shown], color=colours, height=0.62)
     axes.axvline(threshold, color=COLOURS["soft"], linewidth=1, linestyle=(0, (4, 3)))
@@ -218,18 +219,22 @@ def _finish(axes: Axes, x: str, y: str) -> None:
         line.set_markersize(5)
 
 
-def _legend(axes: Axes, entries: int, columns: int | None = None, place: str = "lower left") -> None:
-    if not entries:
+def _legend(figure: Figure, axes: Axes, inside: bool = False) -> None:
+    """Name the series: above the plot in one row, or within it."""
+    place: dict[str, Any] = {"loc": "upper left"} if inside else {"loc": "outside upper left"}
+    handles, names = axes.get_legend_handles_labels()
+    if not names:
         return
-    anchor = (0.0, 1.01) if columns is None else None
-    axes.legend(
-        loc=place,
-        bbox_to_anchor=anchor,
-        ncols=columns or entries,
+    (axes if inside else figure).legend(
+        handles,
+        names,
+        **place,
+        ncols=1 if inside else len(names),
         frameon=False,
         labelcolor=COLOURS["ink"],
         fontsize=8.5,
         handlelength=2.2,
+        columnspacing=1.6,
         borderaxespad=0.2,
     )
 

@@ -65,13 +65,13 @@ def _digest(*snapshots: str) -> str:
     return whole.hexdigest()[:12]
 
 
-def _train(train: Snapshot, holdout: Snapshot) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def _train(train: Snapshot, holdout: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
     spec = FeatureSpec.from_json(features.features())
     preprocessor = Preprocessor.fit(train, spec, **features.PREPROCESSING)
     inputs = [preprocessor.transform(part.to_table(spec.columns)) for part in (train, holdout)]
     labels = _labels(train)
     models: dict[str, Any] = {}
-    scores: dict[str, npt.NDArray[Any]] = {}
+    scores: dict[str, Any] = {}
     for name, score in (("logistic_regression", _linear), ("hist_gradient_boosting", _boosted_trees)):
         start = time.monotonic()
         scores[name] = score(inputs[0], labels, inputs[1])

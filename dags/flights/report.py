@@ -33,7 +33,21 @@ MODELS = {
 BASELINES = ("logistic_regression", "hist_gradient_boosting")
 SAMPLES = 1000
 DASH = "–"
-COLOURS = ("#6b8fe0", "#e39b52", "#4fae90", "#a98bd0", "#c9787d", "#7c8aa0", "#c4b454", "#5aa7c4")
+# For the stages, in their order: muted, and readable on light and dark.
+COLOURS = (
+    "#8aa0c2",
+    "#e39b52",
+    "#c4b454",
+    "#9db56b",
+    "#3f74e0",
+    "#7c8aa0",
+    "#4fae90",
+    "#a98bd0",
+    "#c9787d",
+    "#d98fb8",
+    "#5aa7c4",
+    "#b0946f",
+)
 
 
 class Month:
@@ -53,7 +67,7 @@ class Month:
         return str(self.stage("gate").get("decision", "FAILED"))
 
     @cached_property
-    def evaluation(self) -> Mapping[str, Any]:
+    def whole_evaluation(self) -> Mapping[str, Any]:
         """The whole evaluation, with calibration and slices."""
         return _read_json(self.stage("evaluate").get("report_uri"))
 
@@ -164,7 +178,7 @@ def _head(months: Sequence[Month]) -> str:
     if promoted:
         last = promoted[-1]
         version = last.stage("promote").get("version")
-        cards.append(_card("Champion", f"version {version}", f"trained and promoted in {last.name}"))
+        cards.append(_card("Champion", f"version {version}", f"promoted in {last.name}"))
     values = [item.value for month in months if (item := month.interval("candidate"))]
     if values:
         over = f"mean of {len(values)} months" if len(values) > 1 else "of one month"
@@ -172,8 +186,10 @@ def _head(months: Sequence[Month]) -> str:
     for baseline in BASELINES:
         gain = mean_gain(months, baseline)
         if gain is not None:
-            label = f"Above {MODELS[baseline]}"
-            cards.append(_card(label, f"{gain.value:+.3f}", f"95% interval {_range(gain.low, gain.high)}"))
+            label = f"AUC above {MODELS[baseline]}"
+            cards.append(
+                _card(label, f"{gain.value:+.3f}", f"AUC, 95% interval {gain.low:+.3f} to {gain.high:+.3f}")
+            )
     return (
         "<h1>Will the flight be late?</h1>"
         "<p>Each month a wide-and-deep network is trained on all flights that left New York so far, except "
@@ -278,9 +294,9 @@ def _calibration(months: Sequence[Month]) -> str:
     plots = []
     for month in months:
         tables = {
-            MODELS[role]: month.evaluation[role]["calibration"]
+            MODELS[role]: month.whole_evaluation[role]["calibration"]
             for role in ("candidate", "champion")
-            if month.evaluation.get(role)
+            if month.whole_evaluation.get(role)
         }
         if tables:
             drawn = viz.to_svg(
@@ -341,11 +357,13 @@ def _drift(months: Sequence[Month]) -> str:
                 str(stage.get("checks", DASH)),
                 "passed" if stage.get("ok") else "failed",
                 str(len(warnings)),
-                escape(shifted) or ("none" if drift else "no champion to compare with"),
+                "!" + (escape(shifted) or ("none" if drift else "no champion to compare with")),
             ]
         )
         if drift:
-            drawn = viz.to_svg(viz.drift(drift, threshold, most=8), f"Drift of columns in {month.name}")
+            drawn = viz.to_svg(
+                viz.drift(drift, threshold, most=8, width=4.6), f"Drift of columns in {month.name}"
+            )
             plots.append(f"<figure><h3>{escape(month.name)}</h3>{drawn}</figure>")
     intro = (
         "The month's snapshot against the rows that its champion was trained on, as population stability "
@@ -359,12 +377,12 @@ def _drift(months: Sequence[Month]) -> str:
 
 
 def _slices(months: Sequence[Month]) -> str:
-    judged = [month for month in months if month.evaluation]
+    judged = [month for month in months if month.whole_evaluation]
     if not judged:
         return ""
     last = judged[-1]
     tables = []
-    for column, items in (last.evaluation["candidate"].get("slices") or {}).items():
+    for column, items in (last.whole_evaluation["candidate"].get("slices") or {}).items():
         rows = []
         for item in items:
             known = item["auc"] is not None

@@ -52,6 +52,23 @@ def array(object: ArrayLike, dtype: DType | None = None, device: Any = None) -> 
 
 
 @public
+def copy(a: ArrayLike) -> Array:
+    """A new array with the same numbers, which gradients pass.
+
+    Args:
+        a: Array.
+
+    Returns:
+        Array of a's shape and dtype.
+
+    Example:
+        >>> np.copy(np.ones(2))
+        array([1., 1.])
+    """
+    return as_array(a).copy()
+
+
+@public
 def asarray(object: ArrayLike, dtype: DType | None = None, device: Any = None) -> Array:
     """`object` as an array; an array that has the dtype already is returned as it is.
 

@@ -104,6 +104,58 @@ def log10(x: ArrayLike, /) -> Array:
 
 
 @public
+def tan(x: ArrayLike, /) -> Array:
+    """Tangent of angles in radians.
+
+    Args:
+        x: Array; integers are taken as float32.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> np.tan(np.array([0.0, 1.0]))
+        array([0.       , 1.5574077])
+    """
+    return divide(sin(x), cos(x))
+
+
+@public
+def sinh(x: ArrayLike, /) -> Array:
+    """Hyperbolic sine.
+
+    Args:
+        x: Array; integers are taken as float32.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> np.sinh(np.array([0.0, 1.0]))
+        array([0.       , 1.1752012])
+    """
+    grown = expm1(x)  # exact near 0, unlike exp(x) - exp(-x)
+    return multiply(add(grown, divide(grown, add(grown, 1.0))), 0.5)
+
+
+@public
+def cosh(x: ArrayLike, /) -> Array:
+    """Hyperbolic cosine.
+
+    Args:
+        x: Array; integers are taken as float32.
+
+    Returns:
+        Array of x's shape.
+
+    Example:
+        >>> np.cosh(np.array([0.0, 1.0]))
+        array([1.       , 1.5430806])
+    """
+    return multiply(add(exp(x), exp(negative(x))), 0.5)
+
+
+@public
 def hypot(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """sqrt(x1 ** 2 + x2 ** 2).
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from mxpipe._native import Array, invoke
 from mxpipe.errors import OperatorError
 
-from ._common import ArrayLike, as_array, as_arrays, normalize_axis, public, reshape
+from ._common import ArrayLike, as_array, as_arrays, cast, is_floating, normalize_axis, public, reshape
+from ._creation import ones, triu
 from ._elementwise import multiply
 from ._reduction import sum as sum_array
-from ._shape import transpose
+from ._shape import moveaxis, transpose
 
 
 @public
@@ -154,6 +155,33 @@ def outer(a: ArrayLike, b: ArrayLike) -> Array:
                [6., 8.]])
     """
     return multiply(reshape(as_array(a), (-1, 1)), reshape(as_array(b), (1, -1)))
+
+
+@public
+def cumsum(a: ArrayLike, axis: int | None = None) -> Array:
+    """Sums of the first 1, 2, ... numbers along an axis, by a product with a triangular matrix.
+
+    Args:
+        a: Array; integers and bool are summed in 64 bits.
+        axis: Axis to sum along; None sums along the flat array.
+
+    Returns:
+        Array of a's shape, or flat.
+
+    Raises:
+        OperatorError: There is no such axis.
+
+    Example:
+        >>> np.cumsum(np.array([1.0, 2.0, 3.0]))
+        array([1., 3., 6.])
+    """
+    a = as_array(a)
+    if axis is None:
+        a, axis = reshape(a, (-1,)), 0
+    axis = normalize_axis("cumsum", axis, a.ndim)
+    if not is_floating(a):
+        a = cast(a, "uint64" if a.dtype.kind == "u" else "int64")
+    return moveaxis(matmul(moveaxis(a, axis, -1), triu(ones((a.shape[axis],) * 2, a.dtype))), -1, axis)
 
 
 @public

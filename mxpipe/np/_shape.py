@@ -440,6 +440,86 @@ def hstack(arrays: Sequence[ArrayLike]) -> Array:
 
 
 @public
+def column_stack(arrays: Sequence[ArrayLike]) -> Array:
+    """Vectors as the columns of a matrix; matrices side by side.
+
+    Args:
+        arrays: Arrays (n,) or (n, k).
+
+    Returns:
+        Array (n, m).
+
+    Raises:
+        OperatorError: There is no array, or the shapes do not agree.
+
+    Example:
+        >>> np.column_stack([np.zeros(2), np.ones(2)])
+        array([[0., 1.],
+               [0., 1.]])
+    """
+    columns = [as_array(x) for x in arrays]
+    return concatenate([x if x.ndim > 1 else reshape_array(x, (-1, 1)) for x in columns], 1)
+
+
+@public
+def meshgrid(*xi: ArrayLike, indexing: str = "xy") -> list[Array]:
+    """The coordinates of all points of a grid.
+
+    Args:
+        xi: The coordinates along each axis, arrays (n,).
+        indexing: "xy" lets the first coordinate run along the second axis, "ij" along the first.
+
+    Returns:
+        One array a coordinate, each of the grid's shape.
+
+    Raises:
+        OperatorError: The indexing is neither.
+
+    Example:
+        >>> np.meshgrid(np.arange(2), np.arange(3))[0].shape
+        (3, 2)
+    """
+    if indexing not in ("xy", "ij"):
+        raise OperatorError(f"[meshgrid] indexing must be xy or ij; got {indexing}.")
+    axes = list(range(len(xi)))
+    if indexing == "xy" and len(xi) > 1:
+        axes[:2] = [1, 0]
+    coordinates = [as_array(x) for x in xi]
+    return broadcast_arrays(
+        *(
+            reshape_array(x, [-1 if i == axis else 1 for i in range(len(xi))])
+            for x, axis in zip(coordinates, axes, strict=True)
+        )
+    )
+
+
+@public
+def diff(a: ArrayLike, n: int = 1, axis: int = -1) -> Array:
+    """Differences of neighbours along an axis.
+
+    Args:
+        a: Array of numbers.
+        n: How many times to take them.
+        axis: The axis.
+
+    Returns:
+        Array whose axis is shorter by n.
+
+    Raises:
+        OperatorError: There is no such axis, or a is bool.
+
+    Example:
+        >>> np.diff(np.array([1.0, 4.0, 9.0]))
+        array([3., 5.])
+    """
+    a = as_array(a)
+    axis = normalize_axis("diff", axis, a.ndim)
+    for _ in range(n):
+        a = slice_axis(a, axis, 1, TO_THE_END) - slice_axis(a, axis, 0, max(a.shape[axis] - 1, 0))
+    return a
+
+
+@public
 def split(ary: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
     """The array cut along an axis.
 

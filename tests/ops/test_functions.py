@@ -107,6 +107,17 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("log2", (np.abs(X),), {}),
     ("log10", (np.abs(X),), {}),
     ("hypot", (X, X), {}),
+    ("tan", (X / 2,), {}),
+    ("sinh", (X,), {}),
+    ("cosh", (X,), {}),
+    ("cumsum", (X,), {}),
+    ("cumsum", (CUBE, 1), {}),
+    ("cumsum", (INTS, -1), {}),
+    ("column_stack", ([X[:, 0], X],), {}),
+    ("meshgrid", (X[0], X[:, 0]), {}),
+    ("meshgrid", (X[0], X[:, 0], X[0]), {"indexing": "ij"}),
+    ("diff", (X,), {}),
+    ("diff", (CUBE, 2, 0), {}),
     ("isinf", (np.array([1, np.inf, -np.inf, np.nan], np.float32),), {}),
     ("isfinite", (np.array([1, np.inf, -np.inf, np.nan], np.float32),), {}),
     ("isfinite", (INTS,), {}),
@@ -190,10 +201,37 @@ def test_traced_as_eager(name: str, args: tuple[Any, ...], kwargs: dict[str, Any
         return list(result) if isinstance(result, (list, tuple)) else [result]
 
     compiled = _native.trace(function, inputs)
-    assert not compiled.captures or name in ("tril", "triu", "dot", "broadcast_arrays"), "no constant may become an input"
+    assert not compiled.captures or name in ("tril", "triu", "dot", "broadcast_arrays", "cumsum"), (
+        "no constant may become an input"
+    )
     for eager, traced in zip(function(*inputs), compiled(*inputs), strict=True):
         assert (eager.shape, eager.dtype) == (traced.shape, traced.dtype)
         assert eager.asnumpy().tobytes() == traced.asnumpy().tobytes()
+
+
+ORDERING: list[tuple[str, tuple[Any, ...]]] = [
+    ("sort", (CUBE, 1)),
+    ("sort", (X, None)),
+    ("argsort", (np.array([2, 1, 2, 1]),)),
+    ("argsort", (np.array([np.nan, 1, -np.inf]),)),
+    ("unique", (INTS % 3,)),
+    ("nonzero", (INTS % 3,)),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), ORDERING)
+def test_ordering_as_numpy(name: str, args: tuple[Any, ...]) -> None:
+    expected = getattr(np, name)(*args, **({"kind": "stable"} if "sort" in name else {}))
+    result = getattr(mx.np, name)(*(to_arrays(argument) for argument in args))
+    for found, wanted in zip(result, expected, strict=True):
+        np.testing.assert_array_equal(found.asnumpy(), wanted)
+
+
+def test_descending_order_keeps_equal_numbers_in_place() -> None:
+    x = mx.np.array([1.0, 3.0, np.nan, 3.0, -np.inf])
+    assert mx.np.argsort(x, descending=True).tolist() == [1, 3, 0, 4, 2]
+    assert mx.np.sort(x, descending=True).tolist()[:4] == [3.0, 3.0, 1.0, -np.inf]
+    assert mx.np.argsort(mx.np.array([2, 7, 2], dtype="uint8"), descending=True).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +255,9 @@ def test_traced_as_eager(name: str, args: tuple[Any, ...], kwargs: dict[str, Any
         lambda x: mx.npx.layer_norm(x, x[:, 0], x[:, 1], axis=0),
         lambda x: mx.npx.log_sigmoid(x),
         lambda x: mx.npx.mish(x),
+        lambda x: mx.np.sort(x, axis=0) * x,
+        lambda x: mx.np.cumsum(x, axis=1),
+        lambda x: mx.np.sinh(x) * mx.np.cosh(x) + mx.np.tan(x / 2),
         lambda x: mx.npx.leaky_relu(x, act_type="elu", slope=0.5),
         lambda x: mx.npx.leaky_relu(x, act_type="selu"),
         lambda x: mx.npx.leaky_relu(x, x[:1] * 0.1, act_type="prelu"),

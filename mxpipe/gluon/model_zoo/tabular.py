@@ -228,7 +228,8 @@ def _tower(
         if dropout:
             tower.add(nn.Dropout(dropout))
         in_units = units
-    tower.add(nn.Dense(outputs, use_bias=False, in_units=in_units, weight_initializer=initializer.Xavier()))
+    # The last layer starts at zero: training begins at the bias, a calibrated model, not at a random function.
+    tower.add(nn.Dense(outputs, use_bias=False, in_units=in_units, weight_initializer="zeros"))
     return tower
 
 

@@ -94,6 +94,22 @@ from ._elementwise import (
     where,
 )
 from ._indexing import allclose, array_equal, isclose, take
+from ._joining import (
+    array_split,
+    column_stack,
+    concat,
+    concatenate,
+    diff,
+    hstack,
+    meshgrid,
+    pad,
+    repeat,
+    roll,
+    split,
+    stack,
+    tile,
+    vstack,
+)
 from ._linear import (
     cumsum,
     dot,
@@ -124,32 +140,18 @@ from ._reduction import (
     var,
 )
 from ._shape import (
-    array_split,
     atleast_1d,
     broadcast_arrays,
     broadcast_to,
-    column_stack,
-    concat,
-    concatenate,
-    diff,
     expand_dims,
     flip,
-    hstack,
-    meshgrid,
     moveaxis,
-    pad,
     permute_dims,
     ravel,
-    repeat,
     reshape,
-    roll,
-    split,
     squeeze,
-    stack,
     swapaxes,
-    tile,
     transpose,
-    vstack,
 )
 
 dtype = _numpy.dtype

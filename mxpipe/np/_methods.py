@@ -9,7 +9,7 @@ from mxpipe._native import Array
 from mxpipe.device import cpu
 from mxpipe.errors import OperatorError
 
-from . import _elementwise, _indexing, _linear, _reduction, _shape
+from . import _elementwise, _indexing, _joining, _linear, _reduction, _shape
 from ._creation import require_cpu
 
 
@@ -84,15 +84,15 @@ _METHODS = {
     "min": _reduction.min,
     "prod": _reduction.prod,
     "ravel": _shape.ravel,
-    "repeat": _shape.repeat,
+    "repeat": _joining.repeat,
     "round": _elementwise.round,
-    "split": _shape.split,
+    "split": _joining.split,
     "squeeze": _shape.squeeze,
     "std": _reduction.std,
     "sum": _reduction.sum,
     "swapaxes": _shape.swapaxes,
     "take": _indexing.take,
-    "tile": _shape.tile,
+    "tile": _joining.tile,
     "to_device": _to_device,
     "var": _reduction.var,
     "wait_to_read": _wait_to_read,

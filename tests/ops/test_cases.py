@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import BY_OP, FLOATS, ROWS, TOLERANCES, Row, Values, Variant, combinations, draw
+from cases import BY_OP, ROWS, combinations
+from rows import FLOATS, TOLERANCES, Row, Values, Variant, draw
 
 import mxpipe as mx
 from mxpipe import _native, autograd

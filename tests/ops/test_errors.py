@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy
 import pytest
-from cases import ROWS, Row, draw
+from cases import ROWS
+from rows import Row, draw
 
 import mxpipe as mx
 from mxpipe import _native

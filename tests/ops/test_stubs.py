@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from cases import FLOATS, ROWS, draw
+from cases import ROWS
+from rows import FLOATS, draw
 
 from mxpipe import _native, _stubs
 

@@ -4,10 +4,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cmath>
 
 #include "data/gather.hpp"
 #include "data/row_order.hpp"
+#include "exec/array.hpp"
+#include "exec/engine/engine.hpp"
 
 namespace py = pybind11;
 
@@ -227,7 +230,7 @@ void append_columns(RowSource& source, const std::vector<std::pair<py::object, b
 using NumericArgument = std::tuple<std::string, double, double, double, bool>;
 using CategoricalArgument = std::pair<std::string, std::shared_ptr<Vocabulary>>;
 
-std::unique_ptr<RowGather> make_gather(const RowSource& source, const std::vector<NumericArgument>& numeric,
+std::shared_ptr<RowGather> make_gather(const RowSource& source, const std::vector<NumericArgument>& numeric,
                                        const std::vector<CategoricalArgument>& categorical,
                                        std::optional<std::string> label) {
   std::vector<data::NumericFeature> numbers;
@@ -237,7 +240,7 @@ std::unique_ptr<RowGather> make_gather(const RowSource& source, const std::vecto
   std::vector<data::CategoricalFeature> categories;
   for (const auto& [name, vocabulary] : categorical) categories.push_back({name, vocabulary});
   py::gil_scoped_release unlocked;
-  return std::make_unique<RowGather>(source, std::move(numbers), std::move(categories), std::move(label));
+  return std::make_shared<RowGather>(source, std::move(numbers), std::move(categories), std::move(label));
 }
 
 void check_output(const py::array& array, std::int64_t rows, std::int64_t width, const char* name) {
@@ -276,13 +279,28 @@ void gather_rows(const RowGather& gather, const std::optional<Int64>& rows, Floa
   }
 }
 
-void gather_ordered(const RowGather& gather, const RowOrder& order, std::int64_t start, std::int64_t count,
-                    Float32 numeric, Int32 categorical, std::optional<Float32> label) {
-  const data::BatchView out = batch_view(gather, count, numeric, categorical, label);
-  py::gil_scoped_release unlocked;
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
-  order.fill(start, count, rows.data());
-  gather.gather(rows.data(), count, out);
+// A batch in the engine's own memory, filled by a native task: the worker never takes the interpreter's lock.
+py::tuple push_batch(const std::shared_ptr<RowGather>& gather, engine::DependencyEngine& engine,
+                     const std::shared_ptr<RowOrder>& order, std::int64_t start, std::int64_t count,
+                     std::string where) {
+  if (!gather->has_label() || count < 0) {
+    fail(ErrorKind::data, "gather", "a batch must have a label and a size; got ", count, " rows.");
+  }
+  const ArrayPtr numeric = Array::empty({DType::float32, {count, gather->numeric_width()}});
+  const ArrayPtr categorical = Array::empty({DType::int32, {count, gather->categorical_width()}});
+  const ArrayPtr label = Array::empty({DType::float32, {count}});
+  const data::BatchView out{reinterpret_cast<float*>(numeric->data()),
+                            reinterpret_cast<std::int32_t*>(categorical->data()),
+                            reinterpret_cast<float*>(label->data())};
+  const std::array memory{numeric->storage(), categorical->storage(), label->storage()};
+  const engine::VariablePtr variable = engine.variable();
+  const auto work = [gather, order, start, count, out, memory] {
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
+    order->fill(start, count, rows.data());
+    gather->gather(rows.data(), count, out);
+  };
+  engine.push(work, {}, {variable}, std::move(where));
+  return py::make_tuple(variable, numeric, categorical, label);
 }
 
 py::array_t<std::int64_t> order_rows(const RowOrder& order, std::int64_t start, std::int64_t count) {
@@ -313,7 +331,7 @@ void bind_data(py::module_& module) {
       .def(py::init(&make_vocabulary), py::arg("values"), py::arg("strings"))
       .def("__len__", &Vocabulary::size, "Number of ids, the 0 of unknown values included.");
 
-  py::class_<RowOrder>(
+  py::class_<RowOrder, std::shared_ptr<RowOrder>>(
       module, "RowOrder",
       "The order of an epoch: a permutation of 0..rows by (seed, epoch), any position at once.")
       .def(py::init<std::int64_t, std::optional<std::uint64_t>, std::int64_t>(), py::arg("rows"),
@@ -329,16 +347,18 @@ void bind_data(py::module_& module) {
       .def("append_columns", &append_columns, py::arg("columns"),
            "Append (values, are strings) for each column: an Arrow column, a NumPy array or a list.");
 
-  py::class_<RowGather>(module, "RowGather",
-                        "Features of a source, ready to be written into batches by any thread.")
+  py::class_<RowGather, std::shared_ptr<RowGather>>(
+      module, "RowGather", "Features of a source, ready to be written into batches by any thread.")
       .def(py::init(&make_gather), py::arg("source"), py::arg("numeric"), py::arg("categorical"),
            py::arg("label"))
       .def("gather", &gather_rows, py::arg("rows"), py::arg("numeric").noconvert(),
            py::arg("categorical").noconvert(), py::arg("label").noconvert(),
            "Write the given rows (None: all) into the arrays of a batch.")
-      .def("gather_ordered", &gather_ordered, py::arg("order"), py::arg("start"), py::arg("count"),
-           py::arg("numeric").noconvert(), py::arg("categorical").noconvert(), py::arg("label").noconvert(),
-           "Write the rows at positions start..start+count of an order into the arrays of a batch.");
+      .def("push_batch", &push_batch, py::arg("engine"), py::arg("order"), py::arg("start"), py::arg("count"),
+           py::arg("where"),
+           "Have an engine gather the rows at positions start..start+count of an order.\n\n"
+           "Returns (variable, numeric, categorical, label): new arrays, filled once the variable is waited "
+           "for.");
 
   module.def(
       "data_copy_count",

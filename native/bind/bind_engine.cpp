@@ -102,9 +102,9 @@ void bind_engine(py::module_& module) {
           "push",
           [](DependencyEngine& self, py::object callable, const std::vector<VariablePtr>& reads,
              const std::vector<VariablePtr>& writes, std::string where) {
-            engine::Work work = hold(std::move(callable));
-            py::gil_scoped_release unlocked;
-            self.push(std::move(work), reads, writes, std::move(where));
+            // With the interpreter's lock: no task runs while the engine's is held, so this is short. Letting
+            // go of it would hand it to the worker, and on a busy machine take milliseconds to get back.
+            self.push(hold(std::move(callable)), reads, writes, std::move(where));
           },
           py::arg("callable"), py::arg("reads"), py::arg("writes"), py::arg("where"),
           "Run callable() once all earlier tasks that it depends on have ended.")

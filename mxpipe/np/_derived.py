@@ -56,11 +56,13 @@ def documentation(op: str) -> str:
     """A docstring made of the op's declaration: what it computes, inputs, attributes, errors, example."""
     schema = _SCHEMAS[op]
     text, prompt, example = schema["doc"].partition(">>>")
+    several = len(schema["inputs"]) > 1
     arguments = [f"{entry['name']}: {entry['doc']}" for entry in schema["inputs"] + schema["attributes"]]
     parts = [
         text.strip(),
         "Args:\n" + textwrap.indent("\n".join(arguments), "    "),
-        "Raises:\n    OperatorError: Shapes do not broadcast, or a dtype is not taken.",
+        "Returns:\n    Array of the broadcast shape." if several else "Returns:\n    Array of x's shape.",
+        f"Raises:\n    OperatorError: {'The shapes do not broadcast, or a' if several else 'A'} dtype is not taken.",
     ]
     if prompt:
         parts.append("Example:\n" + textwrap.indent((prompt + example).strip(), "    "))

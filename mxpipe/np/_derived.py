@@ -34,11 +34,11 @@ def unary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Unary:
 def binary(op: str, name: str | None = None, module: str = "mxpipe.np") -> Binary:
     """The function of an elementwise op of two arrays; either may be a Python number, which is then weak."""
 
-    def function(x1: ArrayLike, x2: ArrayLike, /) -> Array:
+    def function(a: ArrayLike, b: ArrayLike, /) -> Array:
         try:
-            result: Array = invoke(op, (x1, x2), _NO_ATTRIBUTES)
+            result: Array = invoke(op, (a, b), _NO_ATTRIBUTES)
         except Exception:
-            result = as_symbol(function, (x1, x2), {})
+            result = as_symbol(function, (a, b), {})
         return result
 
     return named(function, op, name or op, module)
@@ -61,8 +61,8 @@ def documentation(op: str) -> str:
     parts = [
         text.strip(),
         "Args:\n" + textwrap.indent("\n".join(arguments), "    "),
-        "Returns:\n    Array of the broadcast shape." if several else "Returns:\n    Array of x's shape.",
-        f"Raises:\n    OperatorError: {'The shapes do not broadcast, or a' if several else 'A'} dtype is not taken.",
+        f"Returns:\n    Array of {'the broadcast' if several else 'the same'} shape.",
+        f"Raises:\n    OperatorError: {'Shapes do not broadcast, or a' if several else 'The'} dtype is not taken.",
     ]
     if prompt:
         parts.append("Example:\n" + textwrap.indent((prompt + example).strip(), "    "))

@@ -1,8 +1,8 @@
 """Loader throughput against a plain ``np.stack`` of Arrow columns, in one run.
 
 Rows are 172 bytes wide (40 float32, an int64 category, a float32 label), memory-mapped from one snapshot.
-Both sides end with contiguous matrices of the same rows; the loader normalises, looks up ids and checks labels
-on the way. MB/s counts the bytes of the columns that were read; the two sides take turns.
+Both sides end with contiguous matrices of the same rows; the loader normalises, looks up ids and checks
+labels on the way. MB/s counts the bytes of the columns that were read; the two sides take turns.
 """
 
 from __future__ import annotations

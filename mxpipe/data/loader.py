@@ -116,7 +116,7 @@ class Loader:
         _require_label(snapshot, label)
         self._snapshot, self._preprocessor = snapshot, preprocessor
         self._batch_size, self._prefetch, self._progress = batch_size, prefetch, progress
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "version": STATE_VERSION,
             "snapshot": snapshot.digest,
             "seed": seed,

@@ -11,6 +11,7 @@ and runs in the native gather, which the loader uses as well: a row gives the sa
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,14 @@ class FeatureSpec:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "numeric", tuple(self.numeric))
-        object.__setattr__(self, "categorical", tuple(self.categorical))
-        names = [*self.columns, self.label]
-        for name in names:
-            if names.count(name) > 1:
+        for role in ("numeric", "categorical"):
+            names = getattr(self, role)
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise SpecificationError(f"[features] {role} must list names of columns; got {names!r}.")
+            object.__setattr__(self, role, tuple(names))
+        roles = [*self.columns, self.label]
+        for name in roles:
+            if roles.count(name) > 1:
                 raise SpecificationError(f"[features] a column must have one role; got {name!r} twice.")
 
     @property
@@ -68,7 +72,7 @@ class FeatureSpec:
         """The features that ``to_json`` wrote.
 
         Raises:
-            SpecificationError: A field is unknown.
+            SpecificationError: A field is unknown or of another type.
         """
         try:
             return cls(**value)
@@ -266,6 +270,19 @@ class Preprocessor:
             names = tuple(column.name for column in fitted)
             if names != getattr(features, role):
                 raise DataError(f"[preprocess] field {role!r} must list the {role} features; got {names}.")
+        for column in numeric:
+            numbers = (column.mean, column.std, column.fill)
+            if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers) or column.std <= 0:
+                raise DataError(
+                    f"[preprocess] mean, std and fill of {column.name!r} must be finite, std positive; "
+                    f"got {numbers}."
+                )
+        for feature in categorical:
+            kind = str if feature.type == "string" else int
+            if not all(isinstance(word, kind) for word in feature.vocabulary):
+                raise DataError(
+                    f"[preprocess] the vocabulary of {feature.name!r} must hold {kind.__name__} only."
+                )
         return cls(features, numeric, categorical)
 
     @property
@@ -293,10 +310,10 @@ def _fit_numeric(name: str, column: ColumnStatistics, fill: str, indicators: boo
 def _fit_categorical(
     name: str, column: ColumnStatistics, max_categories: int | None, min_count: int
 ) -> CategoricalFeature:
-    if column.categories is None:
+    if column.categories is None or _arrow.is_temporal(column.type):
         raise SchemaError(
             f"[features] column {name!r} must hold categories (strings, bools, or integers of at most 4096 "
-            f"distinct values); got {column.type} with {'too many values' if column.rows else 'no rows'}."
+            f"distinct values); got {column.type}."
         )
     kept = [value for value, count in column.categories if count >= min_count]
     return CategoricalFeature(name, column.type, tuple(kept[:max_categories]))

@@ -152,7 +152,15 @@ class Snapshot:
             SnapshotCorruptError: The shard is missing or does not match its digest; the error names the file.
         """
         path = storage.local_file(self.uri, shard.name, shard.sha256)
-        _verify(path, shard)
+        try:
+            _verify(path, shard)
+        except SnapshotCorruptError:
+            if storage.local_path(self.uri) is not None:
+                raise
+            # The cached copy of a remote shard may be damaged while the shard is not.
+            path.unlink(missing_ok=True)
+            path = storage.local_file(self.uri, shard.name, shard.sha256)
+            _verify(path, shard)
         return path
 
     def shard_table(self, shard: Shard, columns: Sequence[str] | None = None) -> pyarrow.Table:
@@ -207,8 +215,7 @@ class Snapshot:
             SnapshotCorruptError: A shard does not match; the error names the file.
         """
         for shard in self.shards:
-            path = storage.local_file(self.uri, shard.name, shard.sha256)
-            _verify(path, shard, again=True)
+            _verify(self.shard_path(shard), shard, again=True)
 
     def require_columns(self, names: Iterable[str]) -> None:
         """Check that the snapshot has these columns.

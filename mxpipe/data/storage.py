@@ -239,6 +239,7 @@ def read_manifest(uri: str, limit: int) -> bytes:
     Raises:
         DataError: There is no published folder at ``uri``.
         SnapshotCorruptError: The manifest is larger than ``limit`` bytes.
+        StorageError: The place cannot be read.
     """
     path = local_path(uri)
     try:
@@ -251,6 +252,10 @@ def read_manifest(uri: str, limit: int) -> bytes:
             content = system.cat_file(f"{remote}/{MANIFEST}") if size <= limit else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"[snapshot] {uri} must be a published snapshot; got no {MANIFEST} there.") from error
+    except OSError as error:
+        raise StorageError(
+            error.errno, f"[storage] {uri}/{MANIFEST} must be readable; got {error}."
+        ) from error
     if size > limit:
         raise SnapshotCorruptError(f"[snapshot] {uri}/{MANIFEST} must be at most {limit} bytes; got {size}.")
     return content

@@ -172,6 +172,9 @@ def test_bad_columns_are_named(
 def test_bad_features_are_named(snapshot: Snapshot):
     with pytest.raises(SpecificationError, match="a column must have one role; got 'hour' twice"):
         FeatureSpec(numeric=["hour"], categorical=["hour"])
+    for names in ("hour", [1]):
+        with pytest.raises(SpecificationError, match="numeric must list names of columns"):
+            FeatureSpec(numeric=names)  # type: ignore[arg-type]
     with pytest.raises(SpecificationError, match="must have numeric, categorical and label"):
         FeatureSpec.from_json({"numerical": []})
     with pytest.raises(SchemaError, match="column 'speed' must be in"):
@@ -194,6 +197,24 @@ def test_bad_json_is_named(snapshot: Snapshot):
         Preprocessor.from_json({name: part for name, part in value.items() if name != "numeric"})
     with pytest.raises(DataError, match="field 'numeric' must list the numeric features"):
         Preprocessor.from_json({**value, "numeric": value["numeric"][:1]})
+
+
+@pytest.mark.parametrize(
+    ("role", "field", "value", "message"),
+    [
+        ("numeric", "std", 0.0, "std and fill of 'distance' must be finite, std positive"),
+        ("numeric", "mean", "high", "std and fill of 'distance' must be finite"),
+        ("numeric", "fill", float("nan"), "std and fill of 'distance' must be finite"),
+        ("categorical", "vocabulary", ["UA", 5], "vocabulary of 'carrier' must hold str only"),
+        ("categorical", "vocabulary", None, "must have all fields"),
+        ("categorical", "color", 1, "must have all fields"),
+    ],
+)
+def test_forged_json_is_refused(snapshot: Snapshot, role: str, field: str, value: Any, message: str):
+    forged = json.loads(json.dumps(Preprocessor.fit(snapshot, FEATURES).to_json()))
+    forged[role][0][field] = value
+    with pytest.raises(DataError, match=message):
+        Preprocessor.from_json(forged)
 
 
 def test_a_constant_column_stays_finite(tmp_path: Path):

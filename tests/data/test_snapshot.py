@@ -331,7 +331,9 @@ def test_remote_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert write_snapshot(uri, table, rows_per_shard=40).digest == remote.digest
     with pytest.raises(DataError, match="must not hold another snapshot"):
         write_snapshot(uri, small())
-    Snapshot.open(uri).verify()
+    (cached,) = (tmp_path / "cache" / "mxpipe" / "shards").glob(f"{remote.shards[0].sha256}.arrow")
+    cached.write_bytes(b"damaged")
+    Snapshot.open(uri).verify()  # fetched anew
     with pytest.raises(DataError, match="must be a published snapshot"):
         Snapshot.open("memory://test/nowhere")
 

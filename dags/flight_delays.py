@@ -86,6 +86,8 @@ with DAG(
         partition=PARTITION,
         arguments={"before": of_partition("end_of")},
         sort_by=ORDER,
+        # A JVM that lives for seconds does better with its first compiler and its simplest collector.
+        spark_conf={"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
         sources=source_files,
         code_paths=CODE,
     )

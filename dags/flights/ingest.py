@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 LATE_MINUTES = 15
+USED_TWICE = ("outcome", "station_weather")  # counted and joined; joined and gathered by region
 ORDER = ("date", "departure_minute", "origin", "carrier", "flight", "tailnum", "dest")
 
 # Types are said, not guessed: a source that changes fails here and not three stages later.
@@ -140,7 +141,10 @@ def flights_until(spark: SparkSession, scratch: Path, before: str) -> tuple[Data
         "region": REGION,
     }
     for name, query in steps.items():
-        spark.sql(query).createOrReplaceTempView(name)
+        step = spark.sql(query)
+        step.createOrReplaceTempView(name)
+        if name in USED_TWICE:
+            step.cache()
     counted = spark.sql(
         "SELECT count(*) AS flights, count_if(cancelled) AS cancelled, count_if(diverted) AS diverted,"
         " count(late) AS rows, count_if(late = 1) AS late FROM outcome"

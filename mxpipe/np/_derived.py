@@ -62,7 +62,7 @@ def documentation(op: str) -> str:
         text.strip(),
         "Args:\n" + textwrap.indent("\n".join(arguments), "    "),
         f"Returns:\n    Array of {'the broadcast' if several else 'the same'} shape.",
-        f"Raises:\n    OperatorError: {'Shapes do not broadcast, or a' if several else 'The'} dtype is not taken.",
+        f"Raises:\n    OperatorError: {'Shapes do not match, or a' if several else 'The'} dtype is wrong.",
     ]
     if prompt:
         parts.append("Example:\n" + textwrap.indent((prompt + example).strip(), "    "))

@@ -16,7 +16,6 @@ Example:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -43,20 +42,6 @@ set_recording = _native.set_recording
 set_training = _native.set_training
 
 
-class _Sessions(threading.local):
-    """Counts the outermost `record()` scopes of a thread: what is recorded in one belongs together."""
-
-    number = 0
-
-
-_sessions = _Sessions()
-
-
-def recording_session() -> int:
-    """Number of the newest outermost `record()` scope of this thread (0 before the first)."""
-    return _sessions.number
-
-
 class _Scope:
     """Sets recording and training (None leaves a switch alone) and puts the previous values back.
 
@@ -71,10 +56,7 @@ class _Scope:
     def __enter__(self) -> None:
         self._previous.append((is_recording(), is_training()))
         if self._recording is not None:
-            if self._recording and not set_recording(True):
-                _sessions.number += 1
-            elif not self._recording:
-                set_recording(False)
+            set_recording(self._recording)
         if self._training is not None:
             set_training(self._training)
 

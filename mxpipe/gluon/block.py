@@ -16,6 +16,7 @@ from mxpipe import initializer, np
 from mxpipe._native import Array
 from mxpipe.errors import BlockError
 
+from .files import read_arrays, write_arrays
 from .parameter import Parameter, converted
 from .summary import print_summary
 
@@ -230,16 +231,14 @@ class Block:
         Raises:
             StorageError: The file cannot be written.
         """
-        from mxpipe.model.safetensors import write_safetensors
-
         seen: set[int] = set()
-        tensors = {}
+        arrays = {}
         for name, parameter in self.collect_params().items():
             if deduplicate and id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            tensors[name] = parameter.data().asnumpy()
-        write_safetensors(filename, tensors)
+            arrays[name] = parameter.data()
+        write_arrays(filename, arrays)
 
     def load_parameters(
         self,
@@ -264,10 +263,8 @@ class Block:
             ModelFormatError: The file is damaged.
             BlockError: Names, shapes or types do not fit; nothing was changed.
         """
-        from mxpipe.model.safetensors import read_safetensors
-
-        tensors = read_safetensors(filename).tensors
-        self._load(tensors, str(filename), allow_missing, ignore_extra, cast_dtype, dtype_source)
+        arrays, _ = read_arrays(filename)
+        self._load(arrays, str(filename), allow_missing, ignore_extra, cast_dtype, dtype_source)
 
     def load_dict(
         self,

@@ -21,6 +21,7 @@ from mxpipe._native import Array
 from mxpipe.errors import BlockError
 
 from .block import Block
+from .files import write_arrays
 from .plans import Plan, PlanCache
 from .tree import flatten, unflatten
 
@@ -198,8 +199,6 @@ class HybridBlock(Block):
         Raises:
             BlockError: The block was not hybridized and called before: its signature is not known.
         """
-        from mxpipe.model.safetensors import write_safetensors
-
         newest = next(self._plans.newest(), None)
         if newest is None:
             raise BlockError(
@@ -219,7 +218,7 @@ class HybridBlock(Block):
         }
         with open(symbol_file, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
-        write_safetensors(parameter_file, {name: array.asnumpy() for name, array in trace.parameters.items()})
+        write_arrays(parameter_file, trace.parameters)
         return symbol_file, parameter_file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ class PlanCache:
 
     def __init__(self, capacity: int = 32) -> None:
         self._capacity = capacity
+        self._lock = threading.Lock()  # of changes; look-ups of several threads need none
         self._plans: dict[Hashable, Plan] = {}
 
     def get(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
@@ -48,10 +50,11 @@ class PlanCache:
         plan = self._plans.get(key)
         if plan is None or not plan.is_current():
             plan = make()
-            self._plans.pop(key, None)
-            self._plans[key] = plan
-            while len(self._plans) > self._capacity:
-                self._plans.pop(next(iter(self._plans)), None)
+            with self._lock:
+                self._plans.pop(key, None)
+                self._plans[key] = plan
+                while len(self._plans) > self._capacity:
+                    del self._plans[next(iter(self._plans))]
         return plan
 
     def newest(self) -> Iterator[tuple[Hashable, Plan]]:

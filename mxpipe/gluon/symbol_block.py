@@ -12,6 +12,7 @@ from mxpipe._native import Array
 from mxpipe.errors import BlockError, ModelFormatError
 from mxpipe.symbol import Symbol
 
+from .files import read_arrays
 from .hybrid import HybridBlock
 from .parameter import Parameter
 
@@ -68,20 +69,18 @@ class SymbolBlock(HybridBlock):
         Raises:
             ModelFormatError: A file is damaged, or the two do not belong together.
         """
-        from mxpipe.model.safetensors import read_safetensors
-
         with open(symbol_file, encoding="utf-8") as file:
             text = file.read()
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelFormatError(f"[{symbol_file}] the file must be JSON; got {error}.") from error
-        tensors = dict(read_safetensors(param_file).tensors) if param_file is not None else {}
+        arrays = read_arrays(param_file)[0] if param_file is not None else {}
         names = [input_names] if isinstance(input_names, str) else input_names
         if isinstance(content, dict) and content.get("format") == "mxpipe-graph":
-            return _GraphBlock(content, tensors, names, str(symbol_file))
+            return _GraphBlock(content, arrays, names, str(symbol_file))
         expression = symbol.load_json(text)
-        return SymbolBlock(expression, [symbol.var(name) for name in names or ["data"]], tensors)
+        return SymbolBlock(expression, [symbol.var(name) for name in names or ["data"]], arrays)
 
     def _add_parameter(self, name: str, shape: Any, dtype: Any, value: Any) -> None:
         if value is not None:
@@ -106,7 +105,7 @@ class _GraphBlock(HybridBlock):
     def __init__(
         self,
         content: Mapping[str, Any],
-        tensors: Mapping[str, Any],
+        arrays: Mapping[str, Array],
         input_names: Sequence[str] | None,
         source: str,
     ) -> None:
@@ -131,8 +130,8 @@ class _GraphBlock(HybridBlock):
             parameter_names, self._graph.inputs[len(self._input_names) :], strict=True
         ):
             parameter = Parameter(name, shape=tuple(shape), dtype=dtype, allow_deferred_init=True)
-            if name in tensors:
-                parameter.set_data(np.array(tensors[name]))
+            if name in arrays:
+                parameter.set_data(arrays[name])
             self._reg_params[name] = parameter
 
     def forward(self, *args: Array) -> Any:

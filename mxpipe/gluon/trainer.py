@@ -7,13 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy
-
 from mxpipe import _native, autograd, np
 from mxpipe._native import Array, assign
 from mxpipe.errors import BlockError, ModelFormatError
 from mxpipe.optimizer import Optimizer, create
 
+from .files import read_arrays, write_arrays
 from .parameter import Parameter
 from .plans import Plan, PlanCache
 from .updates import RawGradient, Updates
@@ -231,13 +230,8 @@ class Trainer:
         Raises:
             StorageError: The file cannot be written.
         """
-        from mxpipe.model.safetensors import write_safetensors
-
         arrays, description = self.get_states()
-        tensors: dict[str, numpy.ndarray[Any, Any]] = {
-            name: array.asnumpy() for name, array in arrays.items()
-        }
-        write_safetensors(fname, tensors, {"trainer": json.dumps(description, sort_keys=True)})
+        write_arrays(fname, arrays, {"trainer": json.dumps(description, sort_keys=True)})
 
     def load_states(self, fname: str | os.PathLike[str]) -> None:
         """Read what `save_states` wrote.
@@ -245,16 +239,14 @@ class Trainer:
         Raises:
             ModelFormatError: The file is damaged, or belongs to another optimizer or network.
         """
-        from mxpipe.model.safetensors import read_safetensors
-
-        file = read_safetensors(fname)
+        arrays, metadata = read_arrays(fname)
         try:
-            description = json.loads(file.metadata["trainer"])
+            description = json.loads(metadata["trainer"])
         except (KeyError, ValueError) as error:
             raise ModelFormatError(
                 f"[{fname}] metadata must have a JSON field trainer; got {error}."
             ) from error
-        self.set_states(file.tensors, description)
+        self.set_states(arrays, description)
 
 
 def _unique(params: Mapping[str, Parameter] | Sequence[Parameter]) -> dict[str, Parameter]:

@@ -167,6 +167,18 @@ def test_save_and_load(tmp_path):
     np.testing.assert_array_equal(net(x).asnumpy(), other(x).asnumpy())
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_save_and_load_other_types(dtype, tmp_path):
+    net, other = nn.Dense(3, in_units=4), nn.Dense(3, in_units=4)
+    for item in (net, other):
+        item.initialize()
+        item.cast(dtype)
+    net.save_parameters(tmp_path / "net")
+    other.load_parameters(tmp_path / "net")
+    assert str(other.weight.data().dtype) == dtype
+    np.testing.assert_array_equal(other.weight.data().asnumpy(), net.weight.data().asnumpy())
+
+
 def test_load_refuses_what_does_not_fit_and_changes_nothing(tmp_path):
     file = tmp_path / "net.safetensors"
     net = initialized(Tower())

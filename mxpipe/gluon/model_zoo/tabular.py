@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+SPARSE_FROM_ROWS = 16384
+"""Below this a dense update of the whole table is quicker than finding the rows that a batch looked up."""
+
+
 def default_embedding_dim(cardinality: int) -> int:
     """Length of an embedding that suits a number of categories: its fourth root, times 4, at most 32.
 
@@ -49,7 +53,7 @@ class MergedEmbedding(HybridBlock):
         cardinalities: Number of categories of each column.
         dim: Length of an embedding.
         weight_initializer: For the table (sum of cardinalities, dim).
-        sparse_grad: Whether the table's gradient is row-sparse.
+        sparse_grad: Whether the table's gradient is row-sparse; None means from `SPARSE_FROM_ROWS` rows on.
     """
 
     def __init__(
@@ -57,12 +61,13 @@ class MergedEmbedding(HybridBlock):
         cardinalities: Sequence[int],
         dim: int,
         weight_initializer: str | initializer.Initializer | None = None,
-        sparse_grad: bool = True,
+        sparse_grad: bool | None = None,
     ) -> None:
         super().__init__()
-        self.table = nn.Embedding(
-            sum(cardinalities), dim, weight_initializer=weight_initializer, sparse_grad=sparse_grad
-        )
+        rows = sum(cardinalities)
+        if sparse_grad is None:
+            sparse_grad = rows > SPARSE_FROM_ROWS
+        self.table = nn.Embedding(rows, dim, weight_initializer=weight_initializer, sparse_grad=sparse_grad)
         offsets = [0, *accumulate(cardinalities)][:-1]
         self._offsets = np.array(numpy.asarray([offsets], dtype=numpy.int32))
         self._cardinalities = np.array(numpy.asarray([cardinalities], dtype=numpy.int32))
@@ -99,7 +104,8 @@ class WideAndDeep(HybridBlock):
         wide: Whether there is the linear part.
         deep: Whether there is the network.
         embedding_sigma: Standard deviation of initial embeddings.
-        sparse_grad: Whether tables have row-sparse gradients.
+        sparse_grad: Whether tables have row-sparse gradients; None means those of more than
+            `SPARSE_FROM_ROWS` rows.
         output_bias: First value of the bias: the logarithm of the odds of the positive class saves the first
             steps.
     """
@@ -118,7 +124,7 @@ class WideAndDeep(HybridBlock):
         wide: bool = True,
         deep: bool = True,
         embedding_sigma: float = 0.05,
-        sparse_grad: bool = True,
+        sparse_grad: bool | None = None,
         output_bias: float = 0.0,
     ) -> None:
         super().__init__()
@@ -228,7 +234,7 @@ def _tower(
         if dropout:
             tower.add(nn.Dropout(dropout))
         in_units = units
-    # The last layer starts at zero: training begins at the bias, a calibrated model, not at a random function.
+    # The last layer starts at zero: training begins at the bias, a calibrated model, not at a random one.
     tower.add(nn.Dense(outputs, use_bias=False, in_units=in_units, weight_initializer="zeros"))
     return tower
 
@@ -245,7 +251,7 @@ def wide_and_deep(
     embedding_dropout: float = 0.0,
     norm: str | None = None,
     embedding_sigma: float = 0.05,
-    sparse_grad: bool = True,
+    sparse_grad: bool | None = None,
     output_bias: float = 0.0,
 ) -> WideAndDeep:
     """A linear model and a network with embeddings, trained together; arguments as in `WideAndDeep`."""
@@ -275,7 +281,7 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     norm: str | None = None,
-    sparse_grad: bool = True,
+    sparse_grad: bool | None = None,
     output_bias: float = 0.0,
 ) -> WideAndDeep:
     """A network of dense layers over numbers and embeddings; arguments as in `WideAndDeep`."""
@@ -299,7 +305,7 @@ def logistic_regression(
     num_numeric: int,
     cardinalities: Sequence[int] = (),
     outputs: int = 1,
-    sparse_grad: bool = True,
+    sparse_grad: bool | None = None,
     output_bias: float = 0.0,
 ) -> WideAndDeep:
     """A linear model of the numbers and the one-hot categories; starts at zero but for the bias."""

@@ -225,23 +225,9 @@ class Loader:
                     self._engine.wait(variable)
 
     def _push(self, order: Any, start: int, count: int) -> tuple[Any, Batch]:
-        memory = (
-            np.empty((count, self._preprocessor.numeric_width), dtype=np.float32),
-            np.empty((count, len(self._preprocessor.categorical)), dtype=np.int32),
-            np.empty(count, dtype=np.float32),
-        )
-        # The engine's arrays share this memory: what is gathered into it is not copied again.
-        batch = Batch(*(_native.array(part, copy=False) for part in memory))
-        variable = self._engine.variable()
-
-        gather_ordered = self._gather.gather_ordered  # not self: a task must not keep the loader alive
-
-        def gather() -> None:
-            gather_ordered(order, start, count, *memory)
-
         where = f"Loader, epoch {self._epoch}, rows {start}..{start + count}"
-        self._engine.push(gather, reads=[], writes=[variable], where=where)
-        return variable, batch
+        variable, *arrays = self._gather.push_batch(self._engine, order, start, count, where)
+        return variable, Batch(*arrays)
 
     def _order(self, epoch: int) -> Any:
         seed = self._settings["seed"] if self._settings["shuffle"] else None

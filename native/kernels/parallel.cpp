@@ -57,8 +57,9 @@ void parallel_chunks(std::int64_t size, std::int64_t grain, ChunkFunction functi
   const auto run = [&](std::int64_t chunk) {
     function(context, chunk * grain, std::min(size, (chunk + 1) * grain));
   };
-  const int threads = static_cast<int>(std::min<std::int64_t>(num_threads(), chunks));
-  if (threads == 1) {
+  // Waking a thread costs as much as half a chunk, and far more on a busy machine: each must find two.
+  const int threads = static_cast<int>(std::min<std::int64_t>(num_threads(), chunks / 2));
+  if (threads <= 1) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) run(chunk);
     return;
   }

@@ -33,13 +33,22 @@ memory::desc matrices(const Shape& batch, std::int64_t rows, std::int64_t column
   return {dims, data_type(dtype), strides};
 }
 
+// Below this many operations (about 40 us of one core) other threads are not worth waking.
+constexpr double kSerialOperations = 1e7;
+
+int threads_for(const MatrixProduct& product) {
+  const double operations = 2.0 * static_cast<double>(product.m) * static_cast<double>(product.n) *
+                            static_cast<double>(product.k) * static_cast<double>(product.batches());
+  return operations < kSerialOperations ? 1 : num_threads();
+}
+
 class MatmulKernel final : public Kernel {
  public:
   MatmulKernel(const MatrixProduct& product, dnnl::matmul::primitive_desc descriptor)
       : descriptor_(std::move(descriptor)),
         primitive_(descriptor_),
         bias_(product.bias),
-        threads_(num_threads()),
+        threads_(threads_for(product)),
         name_(text("onednn matmul ", product.dtype, " ", descriptor_.impl_info_str())) {}
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs,
@@ -75,7 +84,7 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request) {
   if (dtype != DType::float32 && dtype != DType::bfloat16) return nullptr;
   const MatrixProduct product = matrix_product(request);
   if (product.empty()) return nullptr;
-  use_threads(num_threads());
+  use_threads(threads_for(product));
 
   const memory::desc a = matrices(product.batch_of_a, product.m, product.k, product.transpose_a, dtype);
   const memory::desc b = matrices(product.batch_of_b, product.k, product.n, product.transpose_b, dtype);

@@ -97,6 +97,8 @@ class LocalLauncher:
                 lease = run.acquire_lease()
             except LeaseHeldError:
                 if not self._is_ending(run):
+                    if run.exists():
+                        run.check(spec, key)
                     return handle
                 lease = run.acquire_lease(patience=_ENDING_SECONDS)
             with lease:

@@ -94,7 +94,7 @@ class RunDirectory:
                 folder.mkdir(parents=True, exist_ok=True)
             remove_partial(folder)
         if self.exists():
-            self._check_same(spec, key)
+            self.check(spec, key)
         else:
             write_json(self.spec_path, {"key": key, "digest": spec.digest(), "spec": spec.to_json()})
         if not self.status_path.exists():
@@ -110,7 +110,12 @@ class RunDirectory:
             elif entry.suffix != ".lock":
                 entry.unlink()
 
-    def _check_same(self, spec: TrainSpec, key: str) -> None:
+    def check(self, spec: TrainSpec, key: str) -> None:
+        """Check that the run is the one of this key and specification.
+
+        Raises:
+            SpecificationError: It belongs to another one.
+        """
         known = self._read_spec_file()
         for name, mine in (("key", key), ("digest", spec.digest())):
             if known.get(name) != mine:

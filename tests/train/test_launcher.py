@@ -85,6 +85,8 @@ def test_submitting_a_key_from_many_processes_at_once_makes_one_job(
     assert ids == {job_id_of("k")}
     handle = launcher.submit(make_spec(**LONG), "k")
     wait_for_step(launcher, handle, 3)
+    with pytest.raises(SpecificationError, match="digest"):
+        launcher.submit(make_spec(**LONG, seed=99), "k")
     identity = process_of(handle)
     assert attempts(handle) == [1]
     assert launcher.cancel(handle.id).state is JobState.CANCELLED

@@ -20,7 +20,7 @@
     │   ├── JobCancelledError               the job was cancelled by someone
     │   └── LeaseHeldError                  another live process works in this run directory
     ├── ServingError (RuntimeError)         an inference server did not start, or has no such model
-    ├── StorageError (OSError)              the disk is full, or a file cannot be written: nothing was published
+    ├── StorageError (OSError)              the disk is full or read-only: nothing was published
     ├── TrackingError (RuntimeError)        the tracking server refused, or cannot be reached
     ├── RegistryConflictError (RuntimeError)  the champion changed meanwhile: evaluate again
     ├── GateRejectedError (RuntimeError)    a candidate did not pass: a decision, not a fault

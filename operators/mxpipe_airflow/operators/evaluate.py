@@ -130,8 +130,9 @@ class MxpipeEvaluateOperator(MxpipeOperator):
                 labels, scores["candidate"], scores["champion"], samples=self.samples, seed=self.seed
             ).to_json()
         place.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {"labels": labels, **scores}
         with open(place / "predictions.npz", "wb") as file:
-            np.savez_compressed(file, labels=labels, **scores)
+            np.savez_compressed(file, **arrays)
         write_json(place / "evaluation.json", whole)
 
 

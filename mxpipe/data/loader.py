@@ -5,6 +5,9 @@ memory-mapped shards into the batch (each output byte is written once), a few ba
 
 The order is a function of (seed, epoch, position) and of the number of rows, by a keyed permutation that
 gives any position without a table: no thread count, batch size or history changes it.
+
+Memory holds the batches that are prepared ahead, and of the shards what the system chooses to keep cached: a
+snapshot may be larger than memory, though shuffling one then reads the disk at random.
 """
 
 from __future__ import annotations
@@ -219,7 +222,7 @@ class Loader:
             if iteration == self._iteration:
                 self._epoch, self._position = self._epoch + 1, 0
         finally:
-            # The consumer may leave the loop early: its prefetched batches still write into their memory.
+            # The consumer left the loop early: errors of batches that it never asked for end with them.
             for variable, _, _ in waiting:
                 with contextlib.suppress(MxpipeError):
                     self._engine.wait(variable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import loss, metric, model_zoo, nn, utils
+from . import data, loss, metric, model_zoo, nn, utils
 from .block import Block
 from .hybrid import BlockTrace, HybridBlock
 from .parameter import Constant, Parameter
@@ -19,6 +19,7 @@ __all__ = [
     "SymbolBlock",
     "TrainStep",
     "Trainer",
+    "data",
     "loss",
     "metric",
     "model_zoo",

@@ -23,6 +23,7 @@ from mxpipe.errors import OperatorError, SpecificationError
 
 __all__ = [
     "AUC",
+    "F1",
     "MAE",
     "MSE",
     "RMSE",
@@ -217,6 +218,32 @@ class BinaryAccuracy(EvalMetric):
         label, pred = _same_size(self.name, label, pred)
         self.sum_metric += float((label == (pred > self.threshold)).sum())
         self.num_inst += label.size
+
+
+@register()
+class F1(EvalMetric):
+    """Harmonic mean of precision and recall of label 1, over all samples; labels are 0 and 1.
+
+    Args:
+        threshold: Predictions above it count as 1; preds with two columns hold the scores of 0 and 1.
+        name: How it is shown.
+    """
+
+    def __init__(self, threshold: float = 0.5, name: str = "f1") -> None:
+        super().__init__(name)
+        self.threshold = threshold
+
+    def _add(self, label: Any, pred: Any) -> None:
+        if pred.ndim == 2 and pred.shape[1] == 2 and label.size == pred.shape[0]:
+            pred = pred.argmax(axis=1)
+        label, pred = _same_size(self.name, label, pred)
+        found, positive = pred > self.threshold, label == 1.0
+        self.sum_metric += 2.0 * float((found & positive).sum())
+        self.num_inst += int(found.sum()) + int(positive.sum())
+
+    def get(self) -> tuple[str, float]:
+        """Name and present value, 0 while there is no positive, true or predicted."""
+        return self.name, self.sum_metric / self.num_inst if self.num_inst else 0.0
 
 
 @register("top_k_accuracy", "top_k_acc")

@@ -14,6 +14,7 @@ import numpy
 
 from mxpipe import initializer, np
 from mxpipe._native import Array, assign
+from mxpipe.device import Device, cpu
 from mxpipe.errors import BlockError, DeferredInitializationError
 from mxpipe.sparse import RowSparseArray
 
@@ -196,6 +197,18 @@ class Parameter:
         if self.grad_stype == "row_sparse" and not isinstance(gradient, tuple) and not data.fresh_grad:
             return np.zeros((0,), dtype="int64"), np.zeros((0, *(self._shape or ())[1:]), dtype=self.dtype)
         return gradient
+
+    def list_data(self) -> list[Array]:
+        """Its array on each device: there is one."""
+        return [self.data()]
+
+    def list_grad(self) -> list[Array | RowSparseArray]:
+        """Its gradient on each device: there is one."""
+        return [self.grad()]
+
+    def list_device(self) -> list[Device]:
+        """The devices that hold it: one."""
+        return [cpu()]
 
     def set_data(self, data: Any) -> None:
         """Write a value; the first one also settles the shape of a parameter that waits for it.

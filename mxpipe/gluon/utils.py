@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 
@@ -10,7 +11,7 @@ from mxpipe import np
 from mxpipe._native import Array, assign
 from mxpipe.errors import BlockError
 
-__all__ = ["clip_global_norm", "split_data"]
+__all__ = ["clip_global_norm", "split_and_load", "split_data"]
 
 
 def clip_global_norm(arrays: Sequence[Array], max_norm: float, check_isfinite: bool = True) -> float:
@@ -55,3 +56,18 @@ def split_data(data: Array, num_slice: int, batch_axis: int = 0, even_split: boo
     step = size // num_slice
     bounds = [step * part for part in range(1, num_slice)]
     return list(np.split(data, bounds, axis=batch_axis))
+
+
+def split_and_load(
+    data: Any, device_list: Sequence[Any], batch_axis: int = 0, even_split: bool = True
+) -> list[Array]:
+    """Split a batch into a part for each device.
+
+    Args:
+        data: The batch, an array or what NumPy takes for one.
+        device_list: The devices.
+        batch_axis: The axis.
+        even_split: Refuse a batch that does not divide evenly.
+    """
+    array = data if isinstance(data, Array) else np.array(data)
+    return [array] if len(device_list) == 1 else split_data(array, len(device_list), batch_axis, even_split)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .adaptive import AdaGrad, Adam, AdamW
 from .optimizer import Optimizer, create, register
-from .sgd import SGD
+from .sgd import NAG, SGD
 
-__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "create", "register"]
+__all__ = ["NAG", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "create", "register"]

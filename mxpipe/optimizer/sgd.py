@@ -9,7 +9,7 @@ from mxpipe.errors import SpecificationError
 
 from .optimizer import Optimizer, Scalars, register
 
-__all__ = ["SGD"]
+__all__ = ["NAG", "SGD"]
 
 
 @register
@@ -72,3 +72,17 @@ class SGD(Optimizer):
             return weight - step, ()
         buffer = self.momentum * states[0] + step
         return weight - (self.momentum * buffer + step if self.nesterov else buffer), (buffer,)
+
+
+@register
+class NAG(SGD):
+    """SGD with Nesterov's momentum, by MXNet's name for it.
+
+    Args:
+        learning_rate: Its rate.
+        momentum: Share of the buffer that is kept.
+        arguments: Those of `Optimizer`.
+    """
+
+    def __init__(self, learning_rate: float | None = 0.1, momentum: float = 0.9, **arguments: Any) -> None:
+        super().__init__(learning_rate, momentum, nesterov=True, **arguments)

@@ -42,6 +42,7 @@ CASES = [
     ("sgd", {"momentum": 0.9}, sgd, {"momentum": 0.9}),
     ("sgd", {"momentum": 0.9, "nesterov": True, "wd": 0.01}, sgd,
      {"momentum": 0.9, "nesterov": True, "wd": 0.01}),
+    ("nag", {}, sgd, {"momentum": 0.9, "nesterov": True}),
     ("adam", {}, adam, {}),
     ("adam", {"beta1": 0.8, "beta2": 0.9, "epsilon": 0.1, "wd": 0.1}, adam,
      {"beta1": 0.8, "beta2": 0.9, "eps": 0.1, "wd": 0.1}),

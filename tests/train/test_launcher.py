@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -280,15 +281,16 @@ def test_ending_a_process_ends_what_it_started_even_in_other_sessions() -> None:
         "children = [subprocess.Popen(['sleep', '60'], start_new_session=True) for _ in range(3)]; "
         "print('ready', flush=True); time.sleep(60)"
     )
-    environment = os.environ | {TOKEN_VARIABLE: "token-of-this-test"}
+    token = uuid.uuid4().hex
+    environment = os.environ | {TOKEN_VARIABLE: token}
     parent = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
-    leader = ProcessIdentity.of(parent.pid, "token-of-this-test")
+    leader = ProcessIdentity.of(parent.pid, token)
     children = leader.descendants()
-    assert len(children) == 3
     end_processes(leader, timeout=0.2)
     parent.wait()
+    assert len(children) == 3
     assert not any(child.is_alive() for child in children)

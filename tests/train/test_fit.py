@@ -151,6 +151,28 @@ def test_a_signal_writes_a_checkpoint_and_says_interrupted(
     )
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "norm"),
+    [
+        ({"name": "sgd", "arguments": {"learning_rate": 0.1, "momentum": 0.9}}, None, "layer"),
+        ({"name": "adagrad", "arguments": {"learning_rate": 0.1}}, "cosine", None),
+        ({"name": "adamw", "arguments": {"learning_rate": 0.01, "wd": 0.1}}, "poly", "batch"),
+    ],
+)
+def test_every_optimizer_goes_on_to_the_same_bytes(
+    make_spec: MakeSpec, tmp_path: Path, optimizer: Any, schedule: str | None, norm: str | None
+) -> None:
+    arguments = {"hidden_units": [16], "dropout": 0.3, "norm": norm}
+    model = {"builder": "wide_and_deep", "arguments": arguments}
+    spec = make_spec(optimizer=optimizer, schedule=schedule, model=model, epochs=2)
+    fit(spec, tmp_path / "whole")
+    for step in (1, 23, 24, 45):
+        fit(spec, tmp_path / "parts", callbacks=[StopAt(step, signal.SIGTERM)])
+    result = fit(spec, tmp_path / "parts")
+    assert (result.status.state, result.status.attempt) == (JobState.SUCCEEDED, 5)
+    assert contents(tmp_path / "parts" / "model") == contents(tmp_path / "whole" / "model")
+
+
 class Record(Callback):
     """Remembers what it was told, and fails each time."""
 

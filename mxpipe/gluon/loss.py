@@ -2,8 +2,8 @@
 
 `loss(pred, label)` has shape (batch,); `backward` on it differentiates the sum over the batch, and
 `Trainer.step(batch_size)` divides by the batch size. Extra weights may be given for a loss as a whole
-(`weight`) and for each sample (`sample_weight`, broadcast against the loss before averaging: (batch, 1) for
-one weight a sample).
+(`weight`) and for each sample (`sample_weight`, of shape (batch,), or broadcasting to the loss before
+averaging).
 """
 
 from __future__ import annotations
@@ -45,13 +45,28 @@ class Loss(HybridBlock):
     def _per_sample(self, loss: Array, sample_weight: Array | None, factor: float = 1.0) -> Array:
         """Apply the weights and average over all axes but that of the samples."""
         if sample_weight is not None:
-            loss = loss * sample_weight
+            loss = self._weighted(loss, sample_weight)
         factor *= 1.0 if self._weight is None else self._weight
         if factor != 1.0:
             loss = loss * factor
         batch_axis = self._batch_axis % loss.ndim
         axes = tuple(axis for axis in range(loss.ndim) if axis != batch_axis)
         return np.mean(loss, axis=axes) if axes else loss
+
+    def _weighted(self, loss: Array, sample_weight: Array) -> Array:
+        if (
+            sample_weight.ndim == 1 and loss.ndim > 1
+        ):  # one weight a sample, whatever broadcasting would make of it
+            shape = [1] * loss.ndim
+            shape[self._batch_axis] = -1
+            sample_weight = np.reshape(sample_weight, tuple(shape))
+        weighted = loss * sample_weight
+        if weighted.shape != loss.shape:
+            raise BlockError(
+                f"[{type(self).__name__}] sample_weight must broadcast to the loss {loss.shape}; "
+                f"got {sample_weight.shape}."
+            )
+        return weighted
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(batch_axis={self._batch_axis}, weight={self._weight})"

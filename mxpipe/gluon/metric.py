@@ -195,8 +195,18 @@ class Accuracy(EvalMetric):
 
     def _add(self, label: Any, pred: Any) -> None:
         if pred.shape != label.shape:
+            if pred.ndim == 0 or pred.shape[self.axis] < 2:
+                raise OperatorError(
+                    f"[{self.name}] preds must hold scores of two classes or more; got shape {pred.shape}. "
+                    "For one score a sample there is BinaryAccuracy."
+                )
             pred = pred.argmax(axis=self.axis)
         label, pred = _same_size(self.name, label, pred)
+        if (pred != numpy.floor(pred)).any():
+            raise OperatorError(
+                f"[{self.name}] preds of the labels' shape must be classes; got fractions. "
+                "For one score a sample there is BinaryAccuracy."
+            )
         self.sum_metric += float((label == pred).sum())
         self.num_inst += label.size
 

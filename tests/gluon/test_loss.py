@@ -67,6 +67,17 @@ def test_sample_weight(name):
     )
 
 
+def test_one_weight_a_sample():
+    """Also where as many classes as samples would let plain broadcasting take the wrong axis."""
+    square, label = RANDOM.standard_normal((3, 3)), np.zeros((3, 3))
+    weights = np.array([0.0, 1.0, 2.0])
+    expected = (np.abs(square) * weights[:, None]).mean(axis=1)
+    actual = losses.L1Loss()(array(square), array(label), array(weights))
+    np.testing.assert_allclose(actual.asnumpy(), expected, rtol=1e-12)
+    with pytest.raises(BlockError, match="broadcast to the loss"):
+        losses.L1Loss()(array(PRED[:, :1]), array(LABEL[:, :1]), array(np.ones((1, 3))))
+
+
 def test_weight_and_batch_axis():
     loss = losses.L1Loss(weight=3.0, batch_axis=1)
     np.testing.assert_allclose(

@@ -84,6 +84,12 @@ def test_auc_of_one_class_is_nan_and_bad_input_raises():
         metric.update(np.ones(2), np.ones(3))
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_accuracy_of_one_score_a_sample_is_refused(shape):
+    with pytest.raises(OperatorError, match="BinaryAccuracy"):
+        metrics.Accuracy().update(np.array([0, 1, 1, 0]), np.full(shape, 0.7))
+
+
 def test_composite_custom_and_create():
     metric = metrics.create(["acc", metrics.AUC(), lambda label, pred: float(label.sum())])
     metric.update([np.array([0, 1])], [np.array([0, 1])])

@@ -166,12 +166,12 @@ def training(train_uri: str) -> dict[str, Any]:
     Args:
         train_uri: The training snapshot; a template will do.
     """
-    steps = 200
+    steps = 300
     return {
         "model": {
             "builder": "wide_and_deep",
             "arguments": {
-                "embedding_dims": 8,
+                "embedding_dims": 4,
                 "hidden_units": [32],
                 "norm": "layer",
                 "activation": "relu",
@@ -186,7 +186,7 @@ def training(train_uri: str) -> dict[str, Any]:
             "preprocessing": PREPROCESSING,
         },
         "loss": "sigmoid_binary_cross_entropy",
-        "optimizer": {"name": "adamw", "arguments": {"learning_rate": 0.002, "wd": 0.5}},
+        "optimizer": {"name": "adamw", "arguments": {"learning_rate": 0.002, "wd": 2.0}},
         "schedule": {"name": "cosine", "arguments": {"base_lr": 0.002, "warmup_steps": steps // 10}},
         "steps": steps,
         "seed": 20130101,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +27,10 @@ def entry(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4))
 
 
 def test_round_trip_keeps_every_type_shape_and_metadata(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    tensors = {f"t{code}": (random.random((3, 5)) * 100).astype(code) for code in ALL_DTYPES}
+    generator = np.random.default_rng(0)
+    tensors = {f"t{code}": (generator.random((3, 5)) * 100).astype(code) for code in ALL_DTYPES}
     tensors |= {"scalar": np.float32(3.5).reshape(()), "empty": np.zeros((0, 4), np.int64)}
-    tensors["transposed"] = random.random((4, 6)).astype(np.float32).T
+    tensors["transposed"] = generator.random((4, 6)).astype(np.float32).T
     tensors["big_endian"] = np.arange(5, dtype=">i4")
     write_safetensors(tmp_path / "a.safetensors", tensors, {"note": "Grüße"})
     read, metadata = read_safetensors(tmp_path / "a.safetensors")
@@ -119,6 +121,21 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(ModelFormatError, match="whole"):
+            read_safetensors(path)
+
+
+def test_a_thousand_random_damages_end_in_one_kind_of_error(tmp_path: Path) -> None:
+    path = tmp_path / "damaged"
+    write_safetensors(path, {"a": np.ones((2, 3), np.float32), "b": np.ones(3, bool)}, {"key": "value"})
+    whole = path.read_bytes()
+    header_end = 8 + int.from_bytes(whole[:8], "little")
+    choose = random.Random(0)
+    for _ in range(1000):
+        data = bytearray(whole)
+        for _ in range(choose.randint(1, 4)):
+            data[choose.randrange(header_end)] = choose.choice(b'0123456789{}[]",:-.eE \\\x00\xff')
+        path.write_bytes(data[: choose.choice((len(data), choose.randrange(len(data))))])
+        with contextlib.suppress(ModelFormatError):
             read_safetensors(path)
 
 

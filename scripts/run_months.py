@@ -55,7 +55,10 @@ class Watcher:
 
         shown: dict[str, str] = {}
         begun: dict[str, float] = {}
-        query = "SELECT task_id, state FROM task_instance WHERE dag_id = 'flight_delays' AND run_id = ?"
+        query = (
+            "SELECT task_id, state FROM task_instance WHERE dag_id = 'flight_delays' AND run_id = ?"
+            " ORDER BY start_date"
+        )
         before = self._newest_run()
         done = False
         while not done:
@@ -175,15 +178,13 @@ def show_server(record: dict[str, Any]) -> None:
     server = record["stages"].get("deploy")
     if not server:
         return
-    example = record["stages"]["check_server"]["example"]
+    request = STATE / "request.json"
+    request.write_text(json.dumps(record["stages"]["check_server"]["example"]))
     print(
         f"\nServing version {server['version']} at {server['url']}"
         " (make stop ends it, make run starts it again)"
     )
-    print(
-        f"  curl -s {server['url']}/invocations -H 'Content-Type: application/json' \\\n"
-        f"    -d '{json.dumps(example)}'"
-    )
+    print(f"  curl -s {server['url']}/invocations -H 'Content-Type: application/json' \\\n    -d @{request}")
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ import numpy
 
 from . import _native, autograd, np, npx
 from ._native import Array
+from ._symbol_executor import Executor
+from ._symbol_shapes import Unknown, fill_unknown
 from .errors import GraphError, ModelFormatError
 
 __all__ = ["Executor", "Group", "Symbol", "Variable", "load", "load_json", "np", "npx", "var"]
@@ -159,8 +161,10 @@ class Symbol:
 
     # -------------------------------------------------------------------------------------------- evaluation
 
-    def _evaluate(self, bindings: Mapping[str, Array]) -> list[Any]:
-        """Run the expression on arrays, or on traced stand-ins."""
+    def _evaluate(
+        self, bindings: Mapping[str, Any], make: Callable[[str, tuple[int, ...]], Array] | None = None
+    ) -> list[Any]:
+        """Run the expression on arrays, or on traced stand-ins; `make` gives what is Unknown its shape."""
         values: dict[int, Any] = {}
         for node in self._nodes():
             if node.operation is None:
@@ -170,7 +174,11 @@ class Symbol:
             else:
                 args = [_substitute(value, values) for value in node.args]
                 kwargs = {key: _substitute(value, values) for key, value in node.kwargs.items()}
-                values[id(node)] = _operation(node.operation)(*args, **kwargs)
+                function = _operation(node.operation)
+                if make is not None:
+                    fill_unknown(node.operation, function, args, kwargs, make)
+                    _check_known((*args, *kwargs.values()))
+                values[id(node)] = function(*args, **kwargs)
         return [values[id(node)] for node in self._heads]
 
     def _evaluate_flat(self, bindings: Mapping[str, Array]) -> tuple[Array, ...]:
@@ -197,20 +205,43 @@ class Symbol:
         unknown = (set(shapes) | set(dtypes)) - set(names)
         if unknown:
             raise GraphError(f"[Symbol] shapes must be of its variables {names}; got {sorted(unknown)}.")
-        examples = []
-        for name in names:
-            shape = shapes.get(name, variables[name].shape)
-            if shape is None:
-                raise GraphError(f"[Symbol] every variable must have a shape; {name} has none.")
-            examples.append(
-                np.zeros(tuple(shape), dtype=dtypes.get(name, variables[name].dtype or "float32"))
-            )
+        kinds = {name: dtypes.get(name, variables[name].dtype or "float32") for name in names}
+        known = {name: shapes.get(name, variables[name].shape) for name in names}
+        if None in known.values():
+            known |= self._parameter_shapes(known, kinds)
+        examples = [np.zeros(tuple(known[name] or ()), dtype=kinds[name]) for name in names]
         with autograd.pause(train_mode=autograd.is_training()):
             return names, _native.trace(
                 lambda *values: self._evaluate_flat(dict(zip(names, values, strict=True))),
                 examples,
                 autograd.is_training(),
             )
+
+    def _parameter_shapes(
+        self, known: Mapping[str, Sequence[int] | None], kinds: Mapping[str, Any]
+    ) -> dict[str, tuple[int, ...]]:
+        """Shapes that layers decide for their parameters, found by tracing the expression once."""
+        found: dict[str, tuple[int, ...]] = {}
+
+        def run() -> tuple[Array, ...]:
+            made: dict[str, Array] = {}
+
+            def make(name: str, shape: tuple[int, ...]) -> Array:
+                if name not in made:
+                    found[name] = shape
+                    made[name] = np.zeros(shape, dtype=kinds[name])
+                return made[name]
+
+            bindings = {
+                name: Unknown(name) if shape is None else np.zeros(tuple(shape), dtype=kinds[name])
+                for name, shape in known.items()
+            }
+            self._evaluate(bindings, make)
+            return ()
+
+        with autograd.pause():
+            _native.trace(run, [])
+        return found
 
     def graph(self, dtypes: Mapping[str, Any] | None = None, **shapes: Sequence[int]) -> Any:
         """The typed graph for these shapes; its inputs are in the order of `list_arguments`.
@@ -349,71 +380,6 @@ def _add_operators() -> None:
 _add_operators()
 
 
-class Executor:
-    """A compiled expression with its arrays.
-
-    Attributes:
-        arg_dict: Values of variables by name; write into them, or pass new ones to `forward`.
-        grad_dict: Gradients by name, after `backward`.
-        outputs: Results of the last `forward`.
-    """
-
-    def __init__(
-        self,
-        symbol: Symbol,
-        args: Mapping[str, Array] | Sequence[Array],
-        args_grad: Mapping[str, Array] | None,
-        grad_req: str | Mapping[str, str],
-    ) -> None:
-        names = symbol.list_arguments()
-        named = dict(args) if isinstance(args, Mapping) else dict(zip(names, args, strict=False))
-        if set(named) != set(names):
-            raise GraphError(f"[bind] args must be a value for each of {names}; got {sorted(named)}.")
-        self.arg_dict = {name: named[name].detach() for name in names}
-        self.outputs: list[Array] = []
-        self._symbol = symbol
-        self._given_gradients = dict(args_grad or {})
-        self._compiled: dict[bool, Any] = {}
-        for name in names:
-            request = "write" if name in self._given_gradients else "null"
-            request = grad_req.get(name, request) if isinstance(grad_req, Mapping) else request
-            request = grad_req if isinstance(grad_req, str) and grad_req != "null" else request
-            if request != "null":
-                self.arg_dict[name].attach_grad(request)
-
-    @property
-    def grad_dict(self) -> dict[str, Array]:
-        """Gradients by name; None for a variable without."""
-        return {name: array.grad for name, array in self.arg_dict.items()}
-
-    def forward(self, is_train: bool = False, **values: Array) -> list[Array]:
-        """Run, in training mode or not; `values` replace those of variables for good."""
-        for name, value in values.items():
-            if name not in self.arg_dict:
-                raise GraphError(f"[forward] values must be of variables {list(self.arg_dict)}; got {name}.")
-            _native.assign(self.arg_dict[name], value)
-        arrays = list(self.arg_dict.values())
-        if is_train not in self._compiled:
-            names = list(self.arg_dict)
-            with autograd.pause(train_mode=is_train):
-                traced = _native.trace(
-                    lambda *inputs: self._symbol._evaluate_flat(dict(zip(names, inputs, strict=True))),
-                    arrays,
-                    is_train,
-                )
-            self._compiled[is_train] = traced.compile()
-        scope = autograd.record(train_mode=True) if is_train else autograd.pause()
-        with scope:
-            self.outputs = list(self._compiled[is_train](*arrays))
-        return self.outputs
-
-    def backward(self, out_grads: Array | Sequence[Array] | None = None) -> None:
-        """Gradients of the outputs' sum, or with given gradients of the outputs, after `forward(True)`."""
-        autograd.backward(self.outputs, out_grads)
-        for name, target in self._given_gradients.items():
-            _native.assign(target, self.arg_dict[name].grad)
-
-
 def var(name: str, shape: Sequence[int] | None = None, dtype: Any = None) -> Symbol:
     """A variable.
 
@@ -488,6 +454,14 @@ def _check_plain(operation: str, value: Any) -> None:
         raise GraphError(
             f"[{operation}] beside symbols there must be symbols and numbers; got an array: use var."
         )
+
+
+def _check_known(values: Sequence[Any]) -> None:
+    for value in values:
+        if isinstance(value, Unknown):
+            raise GraphError(f"[Symbol] every variable must have a shape; {value.name} has none.")
+        if isinstance(value, list | tuple):
+            _check_known(value)
 
 
 def _substitute(value: Any, values: Mapping[int, Any]) -> Any:

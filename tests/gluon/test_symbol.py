@@ -44,12 +44,34 @@ def test_eval_graph_and_shapes():
     graph = symbol.graph(x=(2, 2), w=(2, 2), b=(2,))
     arrays = list(values().values())
     np.testing.assert_allclose(graph.compile()(*arrays)[0].asnumpy(), expected(), rtol=1e-6)
-    with pytest.raises(GraphError, match="b has none"):
-        symbol.infer_shape(x=(7, 2), w=(3, 2))
+    with pytest.raises(GraphError, match="w has none"):
+        symbol.infer_shape(x=(7, 2))
     with pytest.raises(GraphError, match="z"):
         symbol.infer_shape(z=(7, 2))
     with pytest.raises(GraphError, match="must have a value"):
         symbol.eval(x=mx.np.ones((1, 2)))
+
+
+def test_layers_decide_the_shapes_of_their_parameters():
+    ids, table = mx.sym.var("ids", dtype="int32"), mx.sym.var("table")
+    rows = mx.npx.embedding(ids, table, input_dim=9, output_dim=4)
+    hidden = mx.npx.fully_connected(rows, mx.sym.var("w"), mx.sym.var("b"), num_hidden=5)
+    names = ["gamma", "beta", "mean", "variance"]
+    hidden = mx.npx.batch_norm(hidden, *[mx.sym.var(name) for name in names], use_global_stats=True)
+    symbol = mx.npx.layer_norm(hidden, gamma=mx.sym.var("scale"), beta=mx.sym.var("shift"))
+    shapes, outputs, _ = symbol.infer_shape(ids=(2, 3))
+    assert outputs == [(2, 5)]
+    assert dict(zip(symbol.list_arguments(), shapes, strict=True)) == {
+        "ids": (2, 3),
+        "table": (9, 4),
+        "w": (5, 12),
+        "b": (5,),
+        **dict.fromkeys([*names, "scale", "shift"], (5,)),
+    }
+    with pytest.raises(GraphError, match="y has none"):
+        (mx.sym.var("x", shape=(2,)) + mx.sym.var("y")).infer_shape()
+    with pytest.raises(GraphError, match="y has none"):
+        mx.np.concatenate([mx.sym.var("x", shape=(2,)), mx.sym.var("y")]).infer_shape()
 
 
 def test_operators_match_numpy():

@@ -57,7 +57,7 @@ def fill_unknown(
 def _fully_connected(given: Mapping[str, Any]) -> _Shapes:
     shape = given["x"].shape
     inputs = math.prod(shape[1:]) if given.get("flatten", True) else shape[-1]
-    weight = given.get("weight")
+    weight = given["weight"]
     units = given.get("num_hidden") or (None if isinstance(weight, Unknown) else weight.shape[0])
     return {} if units is None else {"weight": (units, inputs), "bias": (units,)}
 

@@ -59,13 +59,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What a worker tells the driver about a shard it wrote; travels as JSON."""
+    """What a worker tells the driver about a shard it wrote; travels as JSON.
+
+    The shard's statistics are too large for that: they wait in a file beside the shard until they are merged.
+    """
 
     partition: int
     sequence: int
     shard: Shard
     schema: list[dict[str, str]]
-    statistics: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary."""
@@ -286,7 +288,7 @@ class SnapshotWriter:
         if self._staging is None:
             raise DataError(f"[snapshot] a writer of {self.uri} must commit once; it is closed.")
         ordered = _ordered_records(records, self.uri)
-        manifest = _build_manifest(ordered, self._metadata)
+        manifest = _build_manifest(ordered, self._metadata, self.staging_uri)
         existing = self._published(manifest)
         if existing is None:
             content = _canonical_json(manifest)
@@ -346,11 +348,15 @@ def write_shard(staging_uri: str, partition: int, data: Any, *, sequence: int = 
         with _arrow.ipc().new_file(arrow.PythonFile(file, mode="w"), table.schema) as writer:
             writer.write_table(table)
 
-    written = storage.write_file(
-        staging_uri, lambda sha256: f"shard-{partition:05d}-{sequence:05d}-{sha256[:12]}.arrow", fill
+    prefix = f"shard-{partition:05d}-{sequence:05d}"
+    written = storage.write_file(staging_uri, lambda sha256: f"{prefix}-{sha256[:12]}.arrow", fill)
+    beside = written.name + storage.STATISTICS_SUFFIX
+    storage.write_file(
+        staging_uri, lambda _: beside, lambda file: file.write(_canonical_json(statistics.to_json()))
     )
-    shard = Shard(written.name, table.num_rows, written.size, written.sha256)
-    return ShardRecord(partition, sequence, shard, schema, statistics.to_json())
+    return ShardRecord(
+        partition, sequence, Shard(written.name, table.num_rows, written.size, written.sha256), schema
+    )
 
 
 def write_shards(
@@ -445,10 +451,13 @@ def _ordered_records(records: Iterable[ShardRecord | Mapping[str, Any]], uri: st
     return ordered
 
 
-def _build_manifest(records: Sequence[ShardRecord], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    statistics = StatisticsAccumulator.from_json(records[0].statistics)
-    for record in records[1:]:
-        statistics.merge(StatisticsAccumulator.from_json(record.statistics))
+def _build_manifest(
+    records: Sequence[ShardRecord], metadata: Mapping[str, Any], staging_uri: str
+) -> dict[str, Any]:
+    statistics = StatisticsAccumulator(records[0].schema)
+    for record in records:
+        part = storage.read_file(staging_uri, record.shard.name + storage.STATISTICS_SUFFIX)
+        statistics.merge(StatisticsAccumulator.from_json(json.loads(part)))
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,

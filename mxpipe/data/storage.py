@@ -6,7 +6,8 @@ A writer fills a *staging* place and publishes it once:
   folder is locked while its writer lives, so a retry empties what a killed attempt left, and two writers
   never mix.
 * remote (object stores have no rename): shards go to the target under names that hold their content's digest,
-  the manifest is written last. A folder without a manifest is not a snapshot.
+  the manifest is written last. A folder without a manifest is not a snapshot. There is no lock: the caller
+  sees to it that one writer at a time is at work.
 
 Every failure to write becomes a StorageError, and staging is removed.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -27,6 +29,7 @@ from typing import IO, Any, Protocol
 from mxpipe.errors import DataError, SnapshotCorruptError, StorageError, require
 
 MANIFEST = "manifest.json"
+STATISTICS_SUFFIX = ".statistics.json"  # of files that wait in staging for the driver
 
 
 class Staging(Protocol):
@@ -146,26 +149,28 @@ class RemoteStaging:
     def publish(self, manifest: bytes, keep: set[str]) -> None:
         """Write the manifest, last of all."""
         with storage_errors("publishing", self.uri):
-            self._remove_except(keep)
             if self._system.exists(f"{self._path}/{MANIFEST}"):
                 raise FileExistsError(f"{self.uri} is already published")
+            self._remove(lambda name: name not in keep)
             self._system.pipe_file(f"{self._path}/{MANIFEST}", manifest)
 
     def discard(self) -> None:
-        """Remove the shards, unless they belong to a published snapshot."""
-        if not self._system.exists(f"{self._path}/{MANIFEST}"):
-            with contextlib.suppress(OSError):
-                self._remove_except(set())
+        """Remove what was staged, but nothing that belongs to a published snapshot."""
+        keep: set[str] = set()
+        with contextlib.suppress(OSError):
+            if self._system.exists(f"{self._path}/{MANIFEST}"):
+                manifest = json.loads(self._system.cat_file(f"{self._path}/{MANIFEST}"))
+                keep = {MANIFEST, *(shard["name"] for shard in manifest["shards"])}
+            self._remove(lambda name: name not in keep)
 
-    def _remove_except(self, keep: set[str]) -> None:
-        if self._system.exists(f"{self._path}/{MANIFEST}") or not self._system.exists(self._path):
-            return
-        for path in self._system.ls(self._path, detail=False):
-            if path.rsplit("/", 1)[-1] not in keep:
-                self._system.rm_file(path)
+    def _remove(self, chosen: Callable[[str], bool]) -> None:
+        if self._system.exists(self._path):
+            for path in self._system.ls(self._path, detail=False):
+                if chosen(path.rsplit("/", 1)[-1]):
+                    self._system.rm_file(path)
 
 
-def write_file(folder: str, name: Callable[[str], str], fill: Callable[[HashingFile], None]) -> WrittenFile:
+def write_file(folder: str, name: Callable[[str], str], fill: Callable[[HashingFile], object]) -> WrittenFile:
     """Write one file of a staging place: aside first, then under the name that its digest gives.
 
     Writing the same content again replaces the file by itself, so a repeated task does no harm.
@@ -195,6 +200,21 @@ def write_file(folder: str, name: Callable[[str], str], fill: Callable[[HashingF
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_file(folder: str, name: str) -> bytes:
+    """The content of a file of a staging place.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    path = local_path(folder)
+    with storage_errors(f"reading {name} in", folder):
+        if path is not None:
+            return (path / name).read_bytes()
+        system, remote = _filesystem(folder)
+        content: bytes = system.cat_file(f"{remote}/{name}")
+        return content
 
 
 class WrittenFile:
@@ -304,7 +324,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _write_remote(
-    folder: str, name: Callable[[str], str], fill: Callable[[HashingFile], None]
+    folder: str, name: Callable[[str], str], fill: Callable[[HashingFile], object]
 ) -> WrittenFile:
     system, remote = _filesystem(folder)
     system.makedirs(remote, exist_ok=True)

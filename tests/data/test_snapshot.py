@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -112,6 +113,7 @@ def test_workers_may_come_in_any_order_and_repeat(tmp_path: Path):
     parts = [rows_of_all_types(50, seed) for seed in range(4)]
     with SnapshotWriter(tmp_path / "rows") as writer:
         records = [write_shard(writer.staging_uri, index, part).to_json() for index, part in enumerate(parts)]
+        assert len(json.dumps(records)) < 10_000  # what passes through the driver's network is small
         records.append(write_shard(writer.staging_uri, 2, parts[2]).to_json())
         write_shard(writer.staging_uri, 3, parts[0])  # a lost attempt with other content
         (Path(writer.staging_uri) / "shard.0123.part").write_bytes(b"of a killed task")
@@ -311,7 +313,7 @@ def test_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path: Path):
         assert names_in(disk) == []
         write_snapshot(disk / "rows", small(1000))  # and the space is free again
         # A disk that is full to the last page, when the manifest is written.
-        with SnapshotWriter(disk / "last") as writer:
+        with SnapshotWriter(disk / "last", metadata={"long": "x" * 100_000}) as writer:
             records = [write_shard(writer.staging_uri, 0, small(1000))]
             with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
                 while True:
@@ -336,10 +338,13 @@ def test_remote_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Snapshot.open(uri).verify()  # fetched anew
     with pytest.raises(DataError, match="must be a published snapshot"):
         Snapshot.open("memory://test/nowhere")
+    files = fsspec.filesystem("memory").find("/test/snapshots/rows")
+    assert len(files) == 1 + len(remote.shards)
+    files = fsspec.filesystem("memory").ls("/test/snapshots/rows", detail=False)
+    assert len(files) == 1 + len(remote.shards)
 
 
 def test_a_failed_remote_attempt_leaves_no_snapshot():
-    fsspec = pytest.importorskip("fsspec")
     uri = "memory://test/failed"
     with pytest.raises(SchemaError), SnapshotWriter(uri) as writer:
         writer.commit([write_shard(writer.staging_uri, i, {name: [1]}) for i, name in enumerate("xy")])

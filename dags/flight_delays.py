@@ -124,6 +124,7 @@ with DAG(
         holdout_digest=split.output["holdout_digest"],
         label_column=features.LABEL,
         slices=["carrier", "origin"],
+        groups=["date", "origin", "hour"],  # flights of one airport and hour share their weather
     )
     verdict = MxpipeGateOperator(
         task_id="gate",

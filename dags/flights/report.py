@@ -73,7 +73,7 @@ class Month:
 
     @cached_property
     def scores(self) -> dict[str, Vector]:
-        """Holdout scores (n,) by model, and the ``labels``."""
+        """Holdout scores (n,) by model, the ``labels``, and the ``groups`` that the bootstrap draws."""
         found: dict[str, Vector] = {}
         for stage in ("evaluate", "baselines"):
             path = self.stage(stage).get("predictions_uri")
@@ -89,7 +89,10 @@ class Month:
         if not models:
             return {}
         values = evaluation.bootstrap_values(
-            self.scores["labels"], [self.scores[name] for name in models], samples=SAMPLES
+            self.scores["labels"],
+            [self.scores[name] for name in models],
+            samples=SAMPLES,
+            groups=self.scores.get("groups"),
         )
         return dict(zip(models, values, strict=True))
 
@@ -232,7 +235,9 @@ def _decisions(months: Sequence[Month]) -> str:
         ]
     intro = (
         "A candidate becomes champion when its AUC on the holdout lies above the champion's beyond chance: "
-        "the whole 95% interval of the gain, by a paired bootstrap of the same flights, must be above zero."
+        "the whole 95% interval of the gain must be above zero. Both models meet the same resampled flights "
+        "(a paired bootstrap), and the flights of one airport and hour are drawn together, because they share "
+        "their weather."
     )
     return _section("Decisions", intro, _table(header, rows), f'<ul class="reasons">{"".join(reasons)}</ul>')
 

@@ -65,7 +65,7 @@ def make_month(folder, name, seed, champion):
     if champion:
         comparison = evaluation.paired_bootstrap(labels, *models.values(), samples=100).to_json()
     (folder / f"{name}.json").write_text(json.dumps(whole))
-    np.savez(folder / f"{name}.npz", labels=labels, **models)
+    np.savez(folder / f"{name}.npz", labels=labels, groups=np.arange(3000) // 8, **models)
     weak = {"logistic_regression": scores(2.0), "hist_gradient_boosting": scores(2.0)}
     np.savez(folder / f"{name}-baselines.npz", labels=labels, **weak)
     lines = [{"event": "step", "step": step, "loss": 1 / step} for step in range(1, 51)]

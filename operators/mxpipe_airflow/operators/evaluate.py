@@ -37,6 +37,8 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         holdout_digest: Its digest, as the split stage said it. Templated.
         label_column: The label column: 0 or 1.
         slices: Columns by whose values the metrics are also told.
+        groups: Columns by whose values rows share their luck, such as an airport's hour: the bootstrap draws
+            whole groups. Without any it draws rows.
         samples: Bootstrap samples of the paired comparison.
         seed: Seed of the bootstrap.
 
@@ -59,6 +61,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         holdout_digest: str,
         label_column: str,
         slices: Sequence[str] = (),
+        groups: Sequence[str] = (),
         samples: int = 1000,
         seed: int = 0,
         **kwargs: Any,
@@ -70,6 +73,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         self.holdout_digest = holdout_digest
         self.label_column = label_column
         self.slices = slices
+        self.groups = groups
         self.samples = samples
         self.seed = seed
 
@@ -91,7 +95,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             path = registry.download(name, version, tracking_uri=self.hook.settings.tracking_uri)
             models["champion"] = load_model(path)
         digests = {role: model.digest for role, model in models.items()}
-        settings = [self.label_column, list(self.slices), self.samples, self.seed]
+        settings = [self.label_column, list(self.slices), list(self.groups), self.samples, self.seed]
         name = digest_json([digests, holdout.digest, settings])[:16]
         place = self.hook.settings.root / "evaluations" / name
         report = place / "evaluation.json"
@@ -117,20 +121,28 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         from mxpipe.model.storage import write_json
         from mxpipe.train import evaluation
 
-        table = holdout.to_table([self.label_column, *self.slices])
+        table = holdout.to_table([*dict.fromkeys([self.label_column, *self.slices, *self.groups])])
         labels = np.asarray(table.column(self.label_column), dtype=np.float64)
         slices = {name: np.asarray(table.column(name).to_pylist(), dtype=str) for name in self.slices}
         scores = {role: predict(model, holdout) for role, model in models.items()}
         whole: dict[str, Any] = {
             role: evaluation.evaluate(labels, given, slices).to_json() for role, given in scores.items()
         }
+        arrays: dict[str, Any] = {"labels": labels, **scores}
+        if self.groups:
+            values = zip(*(table.column(name).to_pylist() for name in self.groups), strict=True)
+            arrays["groups"] = np.unique([repr(value) for value in values], return_inverse=True)[1]
         whole["comparison"] = None
         if "champion" in scores:
             whole["comparison"] = evaluation.paired_bootstrap(
-                labels, scores["candidate"], scores["champion"], samples=self.samples, seed=self.seed
+                labels,
+                scores["candidate"],
+                scores["champion"],
+                samples=self.samples,
+                seed=self.seed,
+                groups=arrays.get("groups"),
             ).to_json()
         place.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"labels": labels, **scores}
         with open(place / "predictions.npz", "wb") as file:
             np.savez_compressed(file, **arrays)
         write_json(place / "evaluation.json", whole)

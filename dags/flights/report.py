@@ -236,7 +236,7 @@ def _decisions(months: Sequence[Month]) -> str:
     intro = (
         "A candidate becomes champion when its AUC on the holdout lies above the champion's beyond chance: "
         "the whole 95% interval of the gain must be above zero. Both models meet the same resampled flights "
-        "(a paired bootstrap), and the flights of one airport and hour are drawn together, because they share "
+        "(a paired bootstrap), and the flights of one airport and hour are drawn together: they share "
         "their weather."
     )
     return _section("Decisions", intro, _table(header, rows), f'<ul class="reasons">{"".join(reasons)}</ul>')

@@ -19,9 +19,9 @@ double now() {
 // 16 independent chains hide the latency of a fused multiply-add.
 double flops_per_second() {
   constexpr int kChains = 16;
-  constexpr long kRounds = 4000000;
+  constexpr long kRounds = 400000;  // under 1 ms: some repeat goes undisturbed on a busy machine
   double best = 0;
-  for (int repeat = 0; repeat < 3; ++repeat) {
+  for (int repeat = 0; repeat < 200; ++repeat) {
     float sink = 0;
     const double start = now();
 #pragma omp parallel reduction(+ : sink)
@@ -46,7 +46,7 @@ double bytes_per_second() {
   const long size = 64L << 20;
   std::vector<float> a(static_cast<std::size_t>(size)), b(a), c(a);
   double best = 0;
-  for (int repeat = 0; repeat < 5; ++repeat) {
+  for (int repeat = 0; repeat < 20; ++repeat) {
     const double start = now();
 #pragma omp parallel for schedule(static)
     for (long i = 0; i < size; ++i) a[static_cast<std::size_t>(i)] = b[static_cast<std::size_t>(i)] + 0.5f * c[static_cast<std::size_t>(i)];

@@ -1,5 +1,8 @@
 // matmul and fully_connected against plain loops, over odd sizes, transposes, batches and types.
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <thread>
 
 #include "check.hpp"
 #include "kernels/parallel.hpp"
@@ -96,6 +99,30 @@ TEST(integer_products_are_exact) {
       CHECK(c.values<std::int64_t>()[i * 11 + j] == sum);
     }
   }
+}
+
+TEST(one_kernel_serves_several_threads) {
+  const Tensor x = random_floats(Shape{40, 30}), weight = random_floats(Shape{20, 30}),
+               bias = random_floats(Shape{20});
+  const std::vector<TensorType> inputs = {x.type, weight.type, bias.type},
+                                outputs = {{DType::float32, Shape{40, 20}}};
+  const Attributes attributes{{"activation", std::string("relu")}};
+  const Tensor expected = run_kernel("fully_connected", attributes, {x, weight, bias}, outputs)[0];
+  const auto kernel = make_kernel({"fully_connected", attributes, inputs, outputs, nullptr});
+  std::vector<Tensor> results(4, Tensor(outputs[0]));
+  std::vector<std::thread> threads;
+  for (Tensor& result : results) {
+    result = Tensor(outputs[0]);
+    threads.emplace_back([&] {
+      std::vector<std::max_align_t> scratch(kernel->scratch_bytes() / sizeof(std::max_align_t) + 1);
+      const std::vector<const void*> sources = {x.buffer->data(), weight.buffer->data(), bias.buffer->data()};
+      const std::vector<void*> destinations = {result.buffer->data()};
+      for (int i = 0; i < 50; ++i) kernel->run(sources, destinations, scratch.data());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Tensor& result : results)
+    check_close(result.values<float>(), expected.values<float>(), 1e-6, 1e-6, "threads");
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
 // matmul and fully_connected as oneDNN primitives, made once.
 // Operations: 2 m n k a batch; bytes: each matrix once, if oneDNN's blocking does its work. Bias and relu
 // ride along.
+#include <array>
+#include <atomic>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string_view>
-#include <unordered_map>
 
 #include "graph/error.hpp"
 #include "kernels/matrix_product.hpp"
@@ -42,6 +43,42 @@ int threads_for(const MatrixProduct& product) {
   return operations < kSerialOperations ? 1 : num_threads();
 }
 
+// oneDNN's memory objects of one call: made once, given new pointers at every call.
+class Arguments {
+ public:
+  explicit Arguments(const dnnl::matmul::primitive_desc& descriptor, bool bias) {
+    add(DNNL_ARG_SRC, descriptor.src_desc());
+    add(DNNL_ARG_WEIGHTS, descriptor.weights_desc());
+    add(DNNL_ARG_DST, descriptor.dst_desc());
+    add(DNNL_ARG_SCRATCHPAD, descriptor.scratchpad_desc());
+    if (bias) add(DNNL_ARG_BIAS, descriptor.query_md(dnnl::query::weights_md, 1));
+  }
+
+  void execute(const dnnl::matmul& primitive, std::span<const void* const> inputs, void* output,
+               void* scratch) {
+    // oneDNN does not write to sources.
+    memories_[0].set_data_handle(const_cast<void*>(inputs[0]));
+    memories_[1].set_data_handle(const_cast<void*>(inputs[1]));
+    memories_[2].set_data_handle(output);
+    memories_[3].set_data_handle(scratch);
+    if (count_ > 4) memories_[4].set_data_handle(const_cast<void*>(inputs[2]));
+    const dnnl_status_t status =
+        dnnl_primitive_execute(primitive.get(), stream().get(), count_, arguments_.data());
+    if (status != dnnl_success) fail(ErrorKind::internal, "onednn", "matmul must succeed; got ", status, ".");
+  }
+
+ private:
+  void add(int argument, const memory::desc& descriptor) {
+    const auto i = static_cast<std::size_t>(count_++);
+    memories_[i] = memory(descriptor, engine(), nullptr);
+    arguments_[i] = {argument, memories_[i].get()};
+  }
+
+  std::array<memory, 5> memories_;
+  std::array<dnnl_exec_arg_t, 5> arguments_{};
+  int count_ = 0;
+};
+
 class MatmulKernel final : public Kernel {
  public:
   MatmulKernel(const MatrixProduct& product, dnnl::matmul::primitive_desc descriptor)
@@ -50,30 +87,25 @@ class MatmulKernel final : public Kernel {
         bias_(product.bias),
         threads_(threads_for(product)),
         name_(text("onednn matmul ", product.dtype, " ", descriptor_.impl_info_str())) {}
+  ~MatmulKernel() override { delete spare_.load(); }
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs,
            void* scratch) const override {
     use_threads(threads_);
-    std::unordered_map<int, memory> arguments{
-        {DNNL_ARG_SRC, wrap(descriptor_.src_desc(), inputs[0])},
-        {DNNL_ARG_WEIGHTS, wrap(descriptor_.weights_desc(), inputs[1])},
-        {DNNL_ARG_DST, wrap(descriptor_.dst_desc(), outputs[0])},
-        {DNNL_ARG_SCRATCHPAD, wrap(descriptor_.scratchpad_desc(), scratch)}};
-    if (bias_)
-      arguments.emplace(DNNL_ARG_BIAS, wrap(descriptor_.query_md(dnnl::query::weights_md, 1), inputs[2]));
-    primitive_.execute(stream(), arguments);
+    // Calls that overlap in time each have arguments of their own; one set is kept for the next call.
+    std::unique_ptr<Arguments> arguments(spare_.exchange(nullptr));
+    if (!arguments) arguments = std::make_unique<Arguments>(descriptor_, bias_);
+    arguments->execute(primitive_, inputs, outputs[0], scratch);
+    arguments.reset(spare_.exchange(arguments.release()));
   }
 
   std::size_t scratch_bytes() const override { return descriptor_.scratchpad_desc().get_size(); }
   std::string describe() const override { return name_; }
 
  private:
-  static memory wrap(const memory::desc& descriptor, const void* pointer) {
-    return {descriptor, engine(), const_cast<void*>(pointer)};  // oneDNN does not write to sources
-  }
-
   dnnl::matmul::primitive_desc descriptor_;
   dnnl::matmul primitive_;
+  mutable std::atomic<Arguments*> spare_{nullptr};
   bool bias_;
   int threads_;
   std::string name_;

@@ -15,15 +15,6 @@ namespace mxpipe {
 namespace {
 
 template <typename T>
-const RowFunctions<T>& row_functions() {
-  if constexpr (sizeof(T) == 4) {
-    return isa().rows;
-  } else {
-    return isa().double_rows;
-  }
-}
-
-template <typename T>
 class LayerNormKernel final : public Kernel {
  public:
   explicit LayerNormKernel(const KernelRequest& request)

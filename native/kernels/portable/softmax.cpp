@@ -13,15 +13,6 @@
 namespace mxpipe {
 namespace {
 
-template <typename T>
-const RowFunctions<T>& row_functions() {
-  if constexpr (sizeof(T) == 4) {
-    return isa().rows;
-  } else {
-    return isa().double_rows;
-  }
-}
-
 constexpr std::int64_t kCost = 8;  // element operations an element, for the grain
 
 // (outer, axis, inner): where inner > 1 a line is gathered into a row of its own and scattered back.

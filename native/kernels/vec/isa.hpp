@@ -11,4 +11,13 @@ namespace mxpipe {
 const IsaTable& isa();                       // the chosen one
 std::vector<const IsaTable*> usable_isas();  // all that this processor runs, best last
 
+template <typename T>
+const RowFunctions<T>& row_functions() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return isa().rows;
+  } else {
+    return isa().double_rows;
+  }
+}
+
 }  // namespace mxpipe

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STATE = REPOSITORY / "var"
+STATE = Path(os.environ.get("MXPIPE_STATE", REPOSITORY / "var")).absolute()
 THREADS = 2
 
 

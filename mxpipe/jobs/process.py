@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TOKEN_VARIABLE = "MXPIPE_JOB_TOKEN"
 CALLBACKS_VARIABLE = (
@@ -21,6 +21,8 @@ CALLBACKS_VARIABLE = (
 )
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
+_EXEC_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ProcessIdentity:
         stat = _read_stat(pid)
         if stat is None:
             raise ProcessLookupError(f"[process] the id must name a running process; got {pid}.")
-        return cls(pid, stat[1], _boot_id(), token)
+        return cls(pid, stat.start_ticks, _boot_id(), token)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> ProcessIdentity | None:
@@ -75,7 +77,7 @@ class ProcessIdentity:
         if self.boot_id != _boot_id():
             return False
         stat = _read_stat(self.pid)
-        return stat is not None and stat[0] not in "ZX" and stat[1] == self.start_ticks
+        return stat is not None and stat.state not in "ZX" and stat.start_ticks == self.start_ticks
 
     def descendants(self) -> list[ProcessIdentity]:
         """Processes that carry the token, without this one."""
@@ -86,14 +88,11 @@ class ProcessIdentity:
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) in (self.pid, os.getpid()):
                 continue
-            try:
-                environment = Path("/proc", entry, "environ").read_bytes()
-                if marker in environment.split(b"\0"):
-                    identity = ProcessIdentity.of(int(entry))
-                    if identity.is_alive():
-                        found.append(identity)
-            except OSError:  # gone meanwhile, or another user's
-                continue
+            stat = _read_stat(int(entry))
+            if stat is None or stat.state in "ZX" or stat.start_ticks < self.start_ticks:
+                continue  # ended, or older than what it would descend from
+            if marker in _environment(int(entry), stat).split(b"\0"):
+                found.append(ProcessIdentity(int(entry), stat.start_ticks, self.boot_id))
         return found
 
     def signal(self, number: signal.Signals) -> bool:
@@ -151,10 +150,36 @@ def _boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-def _read_stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time of a process. The command's name may hold spaces and parentheses."""
+class _Stat(NamedTuple):
+    state: str
+    flags: int
+    start_ticks: int
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    """What /proc says of a process. The command's name may hold spaces and parentheses."""
     try:
         fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return fields[0], int(fields[19])
+    return _Stat(fields[0], int(fields[6]), int(fields[19]))
+
+
+def _environment(pid: int, stat: _Stat) -> bytes:
+    """The environment of a process, b"" when it is gone or another user's.
+
+    In the midst of an exec it reads as empty, which on a busy machine can last a while: it is read again.
+    """
+    if stat.flags & _KERNEL_THREAD:
+        return b""
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while True:
+        try:
+            environment = Path("/proc", str(pid), "environ").read_bytes()
+        except OSError:
+            return b""
+        present = _read_stat(pid)
+        is_over = present is None or present.state in "ZX" or time.monotonic() > deadline
+        if environment or is_over:
+            return environment
+        time.sleep(0.001)

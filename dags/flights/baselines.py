@@ -37,7 +37,7 @@ def run_baselines(train_uri: str, holdout_uri: str) -> dict[str, Any]:
         holdout_uri: Snapshot of the holdout; the scores are written beside it.
 
     Returns:
-        ``models``: metrics and seconds by name; ``predictions_uri``: a .npz with ``labels`` and the scores by
+        ``models``: metrics and seconds by name; ``seconds`` of both; ``predictions_uri``: a .npz with ``labels`` and the scores by
         name.
     """
     train, holdout = Snapshot.open(train_uri), Snapshot.open(holdout_uri)
@@ -50,8 +50,10 @@ def run_baselines(train_uri: str, holdout_uri: str) -> dict[str, Any]:
             np.savez_compressed(file, labels=_labels(holdout), **scores)
         aside.replace(place.with_suffix(".npz"))
         write_json(report, models)
+    found = json.loads(report.read_text())
     return {
-        "models": json.loads(report.read_text()),
+        "models": found,
+        "seconds": round(sum(model["seconds"] for model in found.values()), 3),
         "rows": holdout.num_rows,
         "predictions_uri": str(place.with_suffix(".npz")),
     }

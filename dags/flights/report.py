@@ -28,7 +28,7 @@ MODELS = {
     "candidate": "candidate",
     "champion": "champion before",
     "logistic_regression": "logistic regression",
-    "hist_gradient_boosting": "gradient-boosted trees",
+    "hist_gradient_boosting": "boosted trees",
 }
 BASELINES = ("logistic_regression", "hist_gradient_boosting")
 SAMPLES = 1000
@@ -190,9 +190,7 @@ def _head(months: Sequence[Month]) -> str:
         gain = mean_gain(months, baseline)
         if gain is not None:
             label = f"AUC above {MODELS[baseline]}"
-            cards.append(
-                _card(label, f"{gain.value:+.3f}", f"AUC, 95% interval {gain.low:+.3f} to {gain.high:+.3f}")
-            )
+            cards.append(_card(label, f"{gain.value:+.3f}", f"95%: {gain.low:+.3f} to {gain.high:+.3f}"))
     return (
         "<h1>Will the flight be late?</h1>"
         "<p>Each month a wide-and-deep network is trained on all flights that left New York so far, except "
@@ -404,7 +402,7 @@ def _slices(months: Sequence[Month]) -> str:
             )
         header = [column.capitalize(), "Flights", "Late", "Predicted", "Log loss", "!AUC (bar from 0.5)"]
         tables.append(_table(header, rows))
-    intro = f"The candidate of {escape(last.name)} on its holdout. Fewer than 100 flights are not shown."
+    intro = f"The candidate of {escape(last.name)} on its holdout. Under 100 flights are not shown."
     return _section("Where is it good?", intro, *tables)
 
 

@@ -37,8 +37,8 @@ def run_baselines(train_uri: str, holdout_uri: str) -> dict[str, Any]:
         holdout_uri: Snapshot of the holdout; the scores are written beside it.
 
     Returns:
-        ``models``: metrics and seconds by name; ``seconds`` of both; ``predictions_uri``: a .npz with ``labels`` and the scores by
-        name.
+        ``models``: metrics and seconds by name; ``seconds`` of both; ``predictions_uri``: a .npz with
+        ``labels`` and the scores by name.
     """
     train, holdout = Snapshot.open(train_uri), Snapshot.open(holdout_uri)
     place = Path(holdout_uri).parent / f"baselines-{_digest(train.digest, holdout.digest)}"

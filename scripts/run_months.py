@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -213,6 +214,7 @@ def main() -> int:
     show(records)
     show_server(records[-1])
     print(f"\nReport: {STATE / 'reports' / 'flight_delays.html'}")
+    logging.disable()  # libraries say goodbye at exit
     return 0
 
 

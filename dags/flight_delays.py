@@ -96,6 +96,7 @@ with DAG(
         snapshot_uri=rows.output["uri"],
         expectations=features.EXPECTATIONS,
         reference_uri=champion.output["train_snapshot"],
+        recent={"column": "date", "at": f"{PARTITION}-01"},
     )
     split = MxpipeSplitOperator(
         task_id="split",

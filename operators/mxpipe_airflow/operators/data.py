@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,28 @@ def snapshot_at(uri: str) -> Snapshot | None:
         raise
     except DataError:
         return None
+
+
+def split_once(snapshot: Snapshot, place: Path, column: str, at: str) -> tuple[Snapshot, Snapshot]:
+    """Split a snapshot in time, or find the same split again.
+
+    Args:
+        snapshot: The snapshot.
+        place: Directory of all splits.
+        column: An ordered column.
+        at: The first value of the later part.
+
+    Returns:
+        The rows before and those after.
+    """
+    from mxpipe.data import split_snapshot
+
+    folder = place / digest_json([snapshot.digest, column, at])[:16]
+    before, after = snapshot_at(str(folder / "train")), snapshot_at(str(folder / "holdout"))
+    if before is None or after is None:
+        split = split_snapshot(snapshot, folder / "train", folder / "holdout", column=column, at=at)
+        before, after = split.train, split.holdout
+    return before, after
 
 
 class MxpipeSparkIngestOperator(MxpipeOperator):
@@ -120,6 +143,8 @@ class MxpipeValidateOperator(MxpipeOperator):
         snapshot_uri: The snapshot. Templated.
         expectations: See :class:`mxpipe.data.Expectations`, as JSON. Templated.
         reference_uri: Snapshot that the champion was trained on; empty without a champion. Templated.
+        recent: ``column`` and ``at``: drift is measured on the rows from there on, and not on those that the
+            champion may have seen. Templated. All rows by default.
 
     Returns:
         ``ok``, the number of checks, failures and warnings in words, the greatest drifts, the report's URI.
@@ -128,7 +153,7 @@ class MxpipeValidateOperator(MxpipeOperator):
         AirflowFailException: A check of severity ``error`` did not hold. The report is written all the same.
     """
 
-    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "expectations", "reference_uri")
+    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "expectations", "reference_uri", "recent")
 
     def __init__(
         self,
@@ -136,12 +161,14 @@ class MxpipeValidateOperator(MxpipeOperator):
         snapshot_uri: str,
         expectations: Mapping[str, Any],
         reference_uri: str | None = None,
+        recent: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.snapshot_uri = snapshot_uri
         self.expectations = expectations
         self.reference_uri = reference_uri
+        self.recent = recent
 
     def run_stage(self, context: Context) -> Manifest:
         """Check, write the report, then fail if it says so."""
@@ -152,10 +179,13 @@ class MxpipeValidateOperator(MxpipeOperator):
         reference = snapshot_at(self.reference_uri) if self.reference_uri else None
         if self.reference_uri and reference is None:
             self.log.warning("No snapshot at %s any more: drift is not measured", self.reference_uri)
-        report = validate_snapshot(
-            snapshot, dict(self.expectations), reference.statistics if reference else None
-        )
-        suite = digest_json([self.expectations, reference.digest if reference else None])
+        report = validate_snapshot(snapshot, dict(self.expectations))
+        if reference is not None:
+            bounds = {"drift": self.expectations.get("drift", {})}
+            recent = validate_snapshot(self._recent_rows(snapshot), bounds, reference.statistics)
+            checks = (*report.checks, *(check for check in recent.checks if check.name == "drift"))
+            report = dataclasses.replace(report, checks=checks, drift=recent.drift)
+        suite = digest_json([self.expectations, self.recent, reference.digest if reference else None])
         place = self.hook.settings.root / "reports" / "validation"
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{snapshot.digest[:16]}-{suite[:8]}.json"
@@ -173,6 +203,17 @@ class MxpipeValidateOperator(MxpipeOperator):
             "drift": {name: round(value, 4) for name, value in drift[:12]},
             "report_uri": str(path),
         }
+
+    def _recent_rows(self, snapshot: Snapshot) -> Snapshot:
+        from pyarrow import compute
+
+        if self.recent is None:
+            return snapshot
+        column, at = self.recent["column"], self.recent["at"]
+        first = compute.min(snapshot.to_table([column]).column(column)).as_py()
+        if str(first) >= at:  # all rows are recent ones
+            return snapshot
+        return split_once(snapshot, self.hook.settings.root / "splits", column, at)[1]
 
 
 class MxpipeSplitOperator(MxpipeOperator):
@@ -197,15 +238,10 @@ class MxpipeSplitOperator(MxpipeOperator):
 
     def run_stage(self, context: Context) -> Manifest:
         """Split, or find the same split again."""
-        from mxpipe.data import Snapshot, split_snapshot
+        from mxpipe.data import Snapshot
 
         snapshot = Snapshot.open(self.snapshot_uri)
-        place = digest_json([snapshot.digest, self.column, self.at])[:16]
-        root = self.hook.settings.root / "splits" / place
-        train, holdout = snapshot_at(str(root / "train")), snapshot_at(str(root / "holdout"))
-        if train is None or holdout is None:
-            split = split_snapshot(snapshot, root / "train", root / "holdout", column=self.column, at=self.at)
-            train, holdout = split.train, split.holdout
+        train, holdout = split_once(snapshot, self.hook.settings.root / "splits", self.column, self.at)
         self.log.info("%s rows to train on, %s to judge by", f"{train.num_rows:,}", f"{holdout.num_rows:,}")
         return {
             "train_uri": train.uri,

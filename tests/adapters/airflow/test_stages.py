@@ -71,6 +71,25 @@ def test_a_good_snapshot_is_reported_and_handed_on(root: Path, start_run: Any, s
     assert json.loads(Path(manifest["report_uri"]).read_text())["ok"]
 
 
+def test_drift_is_measured_on_recent_rows(root: Path, start_run: Any, tmp_path: Path) -> None:
+    from mxpipe.data import write_snapshot
+
+    known = np.random.default_rng(0).normal(size=300)
+    days = [datetime.date(2013, 1, 1 + row % 31) for row in range(300)]
+    reference = write_snapshot(tmp_path / "known", {"day": days, "x": known})
+    later = [datetime.date(2013, 2, 1)] * 30
+    rows = {"day": days + later, "x": np.concatenate([known, np.full(30, 50.0)])}
+    grown = write_snapshot(tmp_path / "grown", rows)
+    drift = []
+    for recent in (None, {"column": "day", "at": "2013-02-01"}, {"column": "day", "at": "2013-01-01"}):
+        run = start_run("stages", snapshot=grown.uri, reference=reference.uri, recent=recent)
+        assert run.attempt("validate").state == "success"
+        drift.append(run.xcom("validate")["drift"]["x"])
+    whole, february, everything = drift
+    assert february > 10 * whole
+    assert everything == whole
+
+
 def test_bad_data_fails_without_retry_and_leaves_a_report(root: Path, start_run: Any, tmp_path: Path) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 

@@ -44,8 +44,12 @@ with DAG("stages", schedule=None) as dag:
     from_conf(MxpipeValidateOperator)(
         task_id="validate",
         snapshot_uri="{{ dag_run.conf['snapshot'] }}",
-        expectations={"columns": {"x": {"type": "float64", "max_null_fraction": 0.1, "maximum": 100.0}}},
+        expectations={
+            "columns": {"x": {"type": "float64", "max_null_fraction": 0.1, "maximum": 100.0}},
+            "drift": {"severity": "warning"},
+        },
         reference_uri="{{ dag_run.conf.get('reference', '') }}",
+        recent=given("recent"),
     )
     MxpipeSplitOperator(
         task_id="split", snapshot_uri="{{ dag_run.conf['snapshot'] }}", column="day", at="2013-01-25"

@@ -15,7 +15,8 @@ command -v "${CXX:-g++}" >/dev/null ||
 "$PYTHON" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
   { echo "[install] Python's headers must be installed; got none. Debian: apt install python3-dev." >&2; exit 1; }
 
-UV=$(command -v uv || true)
+# USE_PIP=1 does without uv.
+UV=$([ -n "${USE_PIP:-}" ] || command -v uv || true)
 if [ ! -x "$VENV/bin/python" ]; then
   if [ -n "$UV" ]; then
     "$UV" venv --quiet --python "$PYTHON" --seed "$VENV"
@@ -24,12 +25,12 @@ if [ ! -x "$VENV/bin/python" ]; then
       { echo "[install] the venv module must work. Debian: apt install python3-venv." >&2; exit 1; }
   fi
 fi
-if [ -z "$UV" ] && [ ! -x "$VENV/bin/uv" ]; then
+if [ -z "$UV" ] && [ ! -x "$VENV/bin/uv" ] && [ -z "${USE_PIP:-}" ]; then
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv ||
     echo "[install] uv is not to be had; pip goes on, slower." >&2
 fi
 [ -n "$UV" ] || UV=$VENV/bin/uv
-if [ -x "$UV" ]; then
+if [ -x "$UV" ] && [ -z "${USE_PIP:-}" ]; then
   install() { "$UV" pip install --quiet --python "$VENV/bin/python" -c constraints.txt "$@"; }
 else
   install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }

@@ -157,8 +157,9 @@ def main() -> int:
         f"http://127.0.0.1:{mlflow_port}/": (mlflow, logs / "mlflow-ui.log"),
         f"http://127.0.0.1:{airflow_port}/": (["airflow", "standalone"], logs / "airflow-ui.log"),
     }
-    # Ctrl-C and an ordinary kill do the same, and a second one does not cut the ending short.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Ctrl-C, an ordinary kill and a closed terminal do the same; the first even where a parent had it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     started = []
     try:
         for command, log in programs.values():
@@ -181,7 +182,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second one does not cut the ending short.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         end_all(started, token)
 
 

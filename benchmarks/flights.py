@@ -18,7 +18,7 @@ def worker_arguments() -> list[str] | None:
         return None
     from mxpipe.data import FeatureSpec, Preprocessor, Snapshot
 
-    spec = json.loads(specs[-1].read_text())
+    spec = json.loads(specs[-1].read_text())["spec"]
     data = spec["data"]
     snapshot = Snapshot.open(data["train"])
     preprocessor = Preprocessor.fit(

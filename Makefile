@@ -11,7 +11,7 @@ STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 
-.PHONY: help install run ui stop test check format bench asan tsan portable clean
+.PHONY: help install run ui stop test slow check format bench asan tsan portable clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -31,8 +31,11 @@ ui: $(STAMP) ## Airflow and the MLflow UI on loopback with the DAG loaded, until
 stop: ## Stop the inference server that `make run` left running
 	@$(PYTHON) scripts/stop_server.py
 
-test: $(STAMP) ## All tests but the slow ones (PYTEST="-m slow" runs those)
+test: $(STAMP) ## All tests but the slow ones
 	@$(PYTHON) -m pytest $(PYTEST)
+
+slow: $(STAMP) ## The slow tests: three months end to end, Spark's and MLflow's long ways
+	@$(WITH_JAVA) $(PYTHON) -m pytest -m slow
 
 check: $(STAMP) ## Style, types, layers: what a change must pass before it is read
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/check.sh

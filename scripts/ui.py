@@ -157,7 +157,7 @@ def main() -> int:
         f"http://127.0.0.1:{mlflow_port}/": (mlflow, logs / "mlflow-ui.log"),
         f"http://127.0.0.1:{airflow_port}/": (["airflow", "standalone"], logs / "airflow-ui.log"),
     }
-    # Ctrl-C, an ordinary kill and a closed terminal do the same; the first even where a parent had it ignored.
+    # Ctrl-C, an ordinary kill and a closed terminal do the same, even where a parent had one ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     started = []

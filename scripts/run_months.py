@@ -116,16 +116,33 @@ def logging_to(path: Path) -> Iterator[TextIO]:
         os.close(err)
 
 
+@contextlib.contextmanager
+def scheduled_intervals() -> Iterator[None]:
+    """Give a run started by hand the month that begins at its logical date, as the scheduler gives its own.
+
+    Airflow would give it the month before, and the scheduler of ``make ui`` would later try for ever to make
+    the run that has this logical date.
+    """
+    from unittest import mock
+
+    from airflow.timetables.base import DataInterval
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    def month_from(_: Any, *, run_after: Any) -> DataInterval:
+        return DataInterval(run_after, run_after.add(months=1))
+
+    with mock.patch.object(CronDataIntervalTimetable, "infer_manual_data_interval", month_from):
+        yield
+
+
 def run_month(dag: Any, month: str, log: Path) -> bool:
     """Run one month; returns whether all went well."""
-    year, number = map(int, month.split("-"))
-    # A run's logical date is the end of its data interval: the month itself is what lies before it.
-    after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    first_day = datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
     with logging_to(log) as out:
         print(f"\n{month}", file=out, flush=True)
         database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
-        with Watcher(database, out).watching():
-            run = dag.test(logical_date=after)
+        with Watcher(database, out).watching(), scheduled_intervals():
+            run = dag.test(logical_date=first_day)
     return str(run.state) == "success"
 
 

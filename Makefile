@@ -35,7 +35,7 @@ test: $(STAMP) ## All tests but the slow ones
 	@$(PYTHON) -m pytest $(PYTEST)
 
 slow: $(STAMP) ## The slow tests: three months end to end, Spark's and MLflow's long ways
-	@$(WITH_JAVA) $(PYTHON) -m pytest -m slow
+	@$(PYTHON) -m pytest -m slow
 
 check: $(STAMP) ## Style, types, layers: what a change must pass before it is read
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/check.sh

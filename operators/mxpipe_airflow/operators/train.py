@@ -162,19 +162,21 @@ class MxpipeTrainOperator(MxpipeOperator):
             return dict(known)
         if known or instance.try_number > 1:  # cleared, or its inputs have changed
             if known and known.get("job_id"):
-                self._end(launcher, known["job_id"])
+                state = self._end(launcher, known["job_id"])
+                self.log.info("The job before, %s, is %s", known["job_id"], state)
             if not self._is_finished(launcher, job_key):
                 job_key = digest_json([job_key, context["dag_run"].run_id, generation])
         intent = {"key": key, "base": base, "job_key": job_key, "generation": generation}
         store.set(INTENT, intent, retention=NEVER_EXPIRE)
         return intent
 
-    def _end(self, launcher: LocalLauncher, job_id: str) -> None:
+    @staticmethod
+    def _end(launcher: LocalLauncher, job_id: str) -> str:
+        """End a job. It must not log: in a signal handler the interrupted line may hold the logger's lock."""
         try:
-            state = launcher.cancel(job_id, KILL_PATIENCE_SECONDS).state
+            return str(launcher.cancel(job_id, KILL_PATIENCE_SECONDS).state.value)
         except JobNotFoundError:
-            return
-        self.log.info("The job before, %s, is %s", job_id, state.value)
+            return "gone"
 
     @staticmethod
     def _is_finished(launcher: LocalLauncher, job_key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -102,6 +103,8 @@ def local_session(
     except Exception as error:
         raise JobError(f"[spark] a session on {master} must start; got {error}.") from error
     session.sparkContext.setLogLevel("ERROR")
+    # Its gateway tells of every closed connection, even while the interpreter takes the log's streams down.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     return session
 
 

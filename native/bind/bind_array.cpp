@@ -256,6 +256,7 @@ py::buffer_info buffer_of(Array& array) {
   std::vector<py::ssize_t> byte_strides;
   for (const std::int64_t stride : strides)
     byte_strides.push_back(stride * static_cast<py::ssize_t>(size_of(dtype)));
+  array.storage()->expose();
   return {array.data(), static_cast<py::ssize_t>(size_of(dtype)), format, array.shape().rank(), shape,
           byte_strides};
 }

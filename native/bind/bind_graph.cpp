@@ -259,13 +259,36 @@ Graph rename_inputs(Graph graph, const std::vector<std::string>& names) {
   return graph;
 }
 
-std::shared_ptr<Compiled> compile_graph(const Graph& graph) {
+CompileOptions options_of(py::handle precision) {
+  CompileOptions options;
+  options.precision = to_dtype(precision, "compile");
+  const bool known = options.precision == DType::float32 || options.precision == DType::bfloat16;
+  require(known, "compile", "precision must be float32 or bfloat16; got ", options.precision, ".");
+  return options;
+}
+
+// Inputs at the positions of `captured` are given once, here; the others at every call, in order.
+std::shared_ptr<Compiled> compile_graph(const Graph& graph, const std::map<std::size_t, ArrayPtr>& captured,
+                                        py::handle precision) {
   TracedGraph traced;
   traced.graph = graph;
-  traced.arguments = graph.inputs.size();
-  for (std::size_t i = 0; i < graph.inputs.size(); ++i)
-    traced.inputs.push_back({TracedGraph::Source::argument, i});
-  return std::make_shared<Compiled>(std::move(traced));
+  for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
+    const auto found = captured.find(i);
+    if (found == captured.end()) {
+      traced.inputs.push_back({TracedGraph::Source::argument, traced.arguments++});
+      continue;
+    }
+    traced.inputs.push_back({TracedGraph::Source::capture, traced.captures.size()});
+    traced.captures.push_back(found->second);
+  }
+  return std::make_shared<Compiled>(std::move(traced), options_of(precision));
+}
+
+py::object recompile(const py::object& self, py::handle precision) {
+  const auto& compiled = self.cast<const Compiled&>();
+  const CompileOptions options = options_of(precision);
+  if (options == compiled.options()) return self;
+  return py::cast(std::make_shared<Compiled>(compiled.traced(), options));
 }
 
 py::list describe_inputs(const Compiled& compiled) {
@@ -290,14 +313,15 @@ py::tuple run(const Compiled& compiled, const py::args& arguments) {
 }
 
 // The graph after each pass, verified, as text.
-py::list dump_passes(const Graph& graph) {
+py::list dump_passes(const Graph& graph, py::handle precision) {
   py::list result;
-  optimize(graph, [&](const PassDump& dump) {
+  const auto observe = [&](const PassDump& dump) {
     verify(dump.graph);
     std::ostringstream stream;
     stream << dump.graph;
     result.append(py::make_tuple(std::string(dump.name), stream.str()));
-  });
+  };
+  lower(transform(graph, options_of(precision), observe), observe);
   return result;
 }
 
@@ -351,8 +375,10 @@ void bind_graph_class(py::module_& module) {
       .def("retype", &retype_from_python, py::arg("types"),
            "The same graph for inputs of other (shape, dtype).")
       .def("rename_inputs", &rename_inputs, py::arg("names"))
-      .def("passes", &dump_passes, "(name, text) of the graph as traced and after each compiler pass.")
-      .def("compile", &compile_graph, "A CompiledFunction that takes one array an input.");
+      .def("passes", &dump_passes, py::arg("precision") = "float32",
+           "(name, text) of the graph as traced and after each compiler pass.")
+      .def("compile", &compile_graph, py::arg("captured") = py::dict(), py::arg("precision") = "float32",
+           "A CompiledFunction that takes one array an input but those that `captured` gives by position.");
 }
 
 void bind_compiled_class(py::module_& module) {
@@ -360,7 +386,8 @@ void bind_compiled_class(py::module_& module) {
   py::class_<Compiled, std::shared_ptr<Compiled>>(module, "CompiledFunction",
                                                   "A traced function; calling it runs its plan. Thread-safe.")
       .def("__call__", &run)
-      .def("compile", [](const py::object& self) { return self; })
+      .def("compile", &recompile, py::arg("precision") = "float32",
+           "This function for a precision: float32, or bfloat16 for matrix work and what lies between.")
       .def_property_readonly("graph", [](const Compiled& compiled) { return compiled.traced().graph; })
       .def_property_readonly("captures", [](const Compiled& compiled) { return compiled.traced().captures; })
       .def_property_readonly("sources", &describe_inputs,

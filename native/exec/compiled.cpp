@@ -17,6 +17,19 @@ struct Compiled::Differentiated {
   std::vector<Form> forms;  // one a graph input
 };
 
+struct Compiled::Inference {
+  std::unique_ptr<Plan> prologue;  // reads captures; none where nothing depends on them alone
+  std::unique_ptr<Plan> main;      // reads the graph's inputs, then prologue's results
+  std::vector<bool> captured;      // per input of main
+  bool keeps = false;              // whether captures keep their values from call to call
+};
+
+struct Compiled::Frozen {
+  std::vector<std::uint64_t> versions;  // of the captures' storage
+  std::vector<ArrayPtr> values;
+  Plan::Packs packs;
+};
+
 // Splits a joint graph at `forward_size`: what backward reads of forward becomes its inputs.
 class GraphSplitter {
  public:
@@ -164,10 +177,68 @@ class Compiled::Node : public TapeNode {
   bool released_ = false;
 };
 
-const Plan& Compiled::plan() const {
+Compiled::Compiled(TracedGraph traced, const CompileOptions& options)
+    : traced_(std::move(traced)), options_(options) {}
+
+Compiled::~Compiled() = default;
+
+const Plan& Compiled::plan() const { return *inference().main; }
+
+const Compiled::Inference& Compiled::inference() const {
   const std::scoped_lock lock(mutex_);
-  if (!plan_) plan_ = std::make_unique<Plan>(traced_.graph);
-  return *plan_;
+  if (inference_) return *inference_;
+  const Graph graph = transform(traced_.graph, options_);
+  auto made = std::make_unique<Inference>();
+  for (const TracedGraph::Input& input : traced_.inputs)
+    made->captured.push_back(input.source == TracedGraph::Source::capture);
+  // Where captures are overwritten (a training step), nothing stays true from one call to the next.
+  if (graph.updates.empty() && !traced_.captures.empty()) {
+    HoistedGraph hoisted = hoist(graph, made->captured);
+    if (!hoisted.prologue.outputs.empty()) made->prologue = std::make_unique<Plan>(hoisted.prologue);
+    made->captured.resize(hoisted.main.inputs.size(), true);
+    made->main = std::make_unique<Plan>(hoisted.main);
+    made->keeps = made->prologue || made->main->packs_inputs();
+  } else {
+    made->main = std::make_unique<Plan>(graph);
+  }
+  inference_ = std::move(made);
+  return *inference_;
+}
+
+std::shared_ptr<const Compiled::Frozen> Compiled::frozen(const Inference& plans,
+                                                         std::span<const ArrayPtr> inputs) const {
+  std::vector<std::uint64_t> versions;
+  bool counted = true;
+  for (const ArrayPtr& capture : traced_.captures) {
+    versions.push_back(capture->storage()->version());
+    counted = counted && capture->storage()->counts_overwrites();
+  }
+  if (counted) {
+    const std::scoped_lock lock(mutex_);
+    if (frozen_ && frozen_->versions == versions) return frozen_;
+  }
+  auto made = std::make_shared<Frozen>();
+  made->versions = std::move(versions);
+  std::vector<ArrayPtr> captured;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (plans.captured[i]) captured.push_back(inputs[i]);
+  }
+  if (plans.prologue) made->values = plans.prologue->run(captured);
+  std::vector<ArrayPtr> all(inputs.begin(), inputs.end());
+  all.insert(all.end(), made->values.begin(), made->values.end());
+  made->packs = plans.main->pack(all, plans.captured);
+  if (!counted) return made;
+  const std::scoped_lock lock(mutex_);
+  frozen_ = made;
+  return frozen_;
+}
+
+std::vector<ArrayPtr> Compiled::infer(std::vector<ArrayPtr> inputs) const {
+  const Inference& plans = inference();
+  if (!plans.keeps) return plans.main->run(inputs);
+  const std::shared_ptr<const Frozen> kept = frozen(plans, inputs);
+  inputs.insert(inputs.end(), kept->values.begin(), kept->values.end());
+  return plans.main->run(inputs, kept->packs);
 }
 
 std::vector<ArrayPtr> Compiled::gather(std::span<const ArrayPtr> arguments) const {
@@ -225,16 +296,16 @@ std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(
   GraphSplitter splitter(joint, forward_size, output_count);
   splitter.split(results);
   made->residual_inputs = splitter.residual_inputs();
-  made->forward = std::make_unique<Plan>(splitter.take_forward());
-  made->backward = std::make_unique<Plan>(splitter.take_backward());
+  made->forward = std::make_unique<Plan>(transform(splitter.take_forward(), options_));
+  made->backward = std::make_unique<Plan>(transform(splitter.take_backward(), options_));
   slot = made;
   return slot;
 }
 
 std::vector<ArrayPtr> Compiled::call(std::span<const ArrayPtr> arguments) const {
   if (Trace::current()) return Trace::current()->inline_graph(traced_, arguments);
-  const std::vector<ArrayPtr> inputs = gather(arguments);
-  if (!is_recording() || !any_takes_gradient(inputs)) return plan().run(inputs);
+  std::vector<ArrayPtr> inputs = gather(arguments);
+  if (!is_recording() || !any_takes_gradient(inputs)) return infer(std::move(inputs));
 
   std::vector<bool> needed;
   for (const ArrayPtr& input : inputs) {

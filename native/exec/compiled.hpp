@@ -15,24 +15,35 @@ namespace mxpipe {
 
 class Compiled : public std::enable_shared_from_this<Compiled> {
  public:
-  explicit Compiled(TracedGraph traced) : traced_(std::move(traced)) {}
+  explicit Compiled(TracedGraph traced, const CompileOptions& options = {});
+  ~Compiled();
 
   std::vector<ArrayPtr> call(std::span<const ArrayPtr> arguments) const;
 
   const TracedGraph& traced() const { return traced_; }
-  const Plan& plan() const;  // made at the first use
+  const CompileOptions& options() const { return options_; }
+  const Plan& plan() const;  // the main one; made at the first use
 
  private:
+  // A plan, and another that computes what depends on captures alone where nothing is overwritten.
+  struct Inference;
+  // Results of that other plan and packed captures, of use until a capture changes.
+  struct Frozen;
   // Forward with residuals, and backward over them, for one choice of inputs that take a gradient.
   struct Differentiated;
   class Node;
 
+  const Inference& inference() const;
+  std::shared_ptr<const Frozen> frozen(const Inference& plans, std::span<const ArrayPtr> inputs) const;
+  std::vector<ArrayPtr> infer(std::vector<ArrayPtr> inputs) const;
   std::vector<ArrayPtr> gather(std::span<const ArrayPtr> arguments) const;
   std::shared_ptr<const Differentiated> differentiated(const std::vector<bool>& needed) const;
 
   TracedGraph traced_;
+  CompileOptions options_;
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<Plan> plan_;
+  mutable std::unique_ptr<const Inference> inference_;
+  mutable std::shared_ptr<const Frozen> frozen_;
   mutable std::map<std::vector<bool>, std::shared_ptr<const Differentiated>> differentiated_;
 };
 

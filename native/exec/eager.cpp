@@ -145,9 +145,9 @@ std::vector<ArrayPtr> compute(const OpSchema& op, std::span<const ArrayPtr> inpu
   std::vector<void*> writes;
   for (const std::size_t operand : call.operands) reads.push_back(inputs[operand]->data());
   for (const ArrayPtr& output : outputs) writes.push_back(output->data());
-  const std::size_t scratch_bytes = call.kernel->scratch_bytes();
+  const std::size_t scratch_bytes = packing_scratch_bytes(*call.kernel, reads.size());
   const std::shared_ptr<Storage> scratch = scratch_bytes ? Storage::allocate(scratch_bytes) : nullptr;
-  call.kernel->run(reads, writes, scratch ? scratch->data() : nullptr);
+  pack_and_run(*call.kernel, reads, writes, scratch ? scratch->data() : nullptr);
   return outputs;
 }
 

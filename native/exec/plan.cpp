@@ -12,6 +12,8 @@
 namespace mxpipe {
 namespace {
 
+constexpr std::size_t kAlignment = 64;
+
 bool has_elements(const Node& node) {
   return std::any_of(node.outputs.begin(), node.outputs.end(),
                      [](const TensorType& type) { return type.size() != 0; });
@@ -28,8 +30,11 @@ std::string_view name_of(Place place) {
 struct Plan::Run {
   const Plan& plan;
   std::span<const ArrayPtr> inputs;
+  const Packs& packs;
   std::vector<ArrayPtr> outputs;
   std::byte* arena = nullptr;
+  std::vector<const void*> reads;
+  std::vector<void*> writes;
 
   std::byte* address(const Home& home) const {
     switch (home.place) {
@@ -49,10 +54,10 @@ struct Plan::Run {
   }
 };
 
-Plan::Plan(const Graph& graph) : graph_(optimize(graph)), memory_(plan_memory(graph_)) {
+Plan::Plan(const Graph& transformed) : graph_(lower(transformed)), memory_(plan_memory(graph_)) {
   for (std::size_t i = 0; i < graph_.nodes.size(); ++i) prepare_step(static_cast<std::int32_t>(i));
   std::size_t scratch = 0;
-  for (const Step& step : steps_) scratch = std::max(scratch, step.kernel->scratch_bytes());
+  for (const Step& step : steps_) scratch = std::max(scratch, step.scratch_bytes);
   scratch_offset_ = memory_.arena_bytes;
   arena_bytes_ = memory_.arena_bytes + scratch;
 }
@@ -72,7 +77,25 @@ void Plan::prepare_step(std::int32_t index) {
   step.outputs = memory_.homes[static_cast<std::size_t>(index)];
   const std::string_view op = node.program ? "elementwise" : std::string_view(node.op->name);
   step.kernel = make_kernel({op, node.attributes, types, node.outputs, node.program});
+  prepare_packs(step);
   steps_.push_back(std::move(step));
+}
+
+void Plan::prepare_packs(Step& step) {
+  step.scratch_bytes = step.kernel->scratch_bytes();
+  for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+    const std::size_t bytes = step.kernel->packed_bytes(i);
+    if (bytes == 0) continue;
+    std::shared_ptr<Storage> constant;
+    if (step.inputs[i].place == Place::constant) {
+      constant = Storage::allocate(bytes);
+      step.kernel->pack(i, graph_.nodes[step.inputs[i].index].constant->data(), constant->data());
+    }
+    step.scratch_bytes = (step.scratch_bytes + kAlignment - 1) / kAlignment * kAlignment;
+    step.packed.push_back({i, constant_packs_.size(), step.scratch_bytes});
+    constant_packs_.push_back(constant);
+    if (!constant) step.scratch_bytes += bytes;
+  }
 }
 
 std::shared_ptr<Storage> Plan::take_arena() const {
@@ -105,26 +128,51 @@ void Plan::check_inputs(std::span<const ArrayPtr> inputs) const {
   }
 }
 
-std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs) const {
+std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs, const Packs& packs) const {
   check_inputs(inputs);
-  Run run{*this, inputs, {}, nullptr};
+  Run run{*this, inputs, packs, {}, nullptr, {}, {}};
   for (const Value output : graph_.outputs) run.outputs.push_back(Array::empty(graph_.type(output)));
   std::shared_ptr<Storage> arena = take_arena();
   run.arena = arena->data();
-  std::vector<const void*> reads;
-  std::vector<void*> writes;
-  for (const Step& step : steps_) {
-    reads.clear();
-    writes.clear();
-    for (const Home& home : step.inputs) reads.push_back(run.address(home));
-    for (const Home& home : step.outputs) writes.push_back(run.address(home));
-    step.kernel->run(reads, writes, run.arena + scratch_offset_);
-  }
+  for (const Step& step : steps_) run_step(step, run);
   run_copies(run);
   give_back_arena(std::move(arena));
   for (const Update& update : graph_.updates)
     inputs[static_cast<std::size_t>(update.input)]->storage()->touch();
   return std::move(run.outputs);
+}
+
+void Plan::run_step(const Step& step, Run& run) const {
+  run.reads.clear();
+  run.writes.clear();
+  for (const Home& home : step.inputs) run.reads.push_back(run.address(home));
+  for (const Home& home : step.outputs) run.writes.push_back(run.address(home));
+  std::byte* scratch = run.arena + scratch_offset_;
+  for (const PackedInput& packed : step.packed) {
+    const void*& read = run.reads[packed.input];
+    if (constant_packs_[packed.slot]) {
+      read = constant_packs_[packed.slot]->data();
+    } else if (packed.slot < run.packs.size() && run.packs[packed.slot]) {
+      read = run.packs[packed.slot]->data();
+    } else {
+      step.kernel->pack(packed.input, read, scratch + packed.offset);
+      read = scratch + packed.offset;
+    }
+  }
+  step.kernel->run(run.reads, run.writes, scratch);
+}
+
+Plan::Packs Plan::pack(std::span<const ArrayPtr> inputs, const std::vector<bool>& frozen) const {
+  Packs packs(constant_packs_.size());
+  for (const Step& step : steps_) {
+    for (const PackedInput& packed : step.packed) {
+      const Home& home = step.inputs[packed.input];
+      if (home.place != Place::input || !frozen[home.index]) continue;
+      packs[packed.slot] = Storage::allocate(step.kernel->packed_bytes(packed.input));
+      step.kernel->pack(packed.input, inputs[home.index]->data(), packs[packed.slot]->data());
+    }
+  }
+  return packs;
 }
 
 void Plan::run_copies(const Run& run) const {

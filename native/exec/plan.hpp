@@ -16,10 +16,17 @@ namespace mxpipe {
 
 class Plan {
  public:
-  explicit Plan(const Graph& graph);  // optimizes first
+  // Inputs in the formats of the kernels that read them, kept from run to run.
+  using Packs = std::vector<std::shared_ptr<Storage>>;
 
-  // One array an input, of exactly the input's type. Updates are written into the inputs' storage.
-  std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs) const;
+  explicit Plan(const Graph& transformed);  // lowers it
+
+  // One array an input, of exactly the input's type. Updates are written into the inputs' storage. What
+  // `packs` lacks is packed as the run goes.
+  std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs, const Packs& packs = {}) const;
+  bool packs_inputs() const { return !constant_packs_.empty(); }
+  // Packs those inputs that are marked as frozen: of use until one of them changes.
+  Packs pack(std::span<const ArrayPtr> inputs, const std::vector<bool>& frozen) const;
 
   const Graph& graph() const { return graph_; }  // as optimized
   std::size_t arena_bytes() const { return arena_bytes_; }
@@ -27,15 +34,24 @@ class Plan {
   std::string describe_memory() const;
 
  private:
+  struct PackedInput {
+    std::size_t input;   // of the step
+    std::size_t slot;    // of packs
+    std::size_t offset;  // of the temporary pack, behind the step's scratch
+  };
   struct Step {
     std::int32_t node;
     std::unique_ptr<Kernel> kernel;
     std::vector<Home> inputs;
     std::vector<Home> outputs;
+    std::vector<PackedInput> packed;
+    std::size_t scratch_bytes = 0;  // the kernel's and temporary packs
   };
   struct Run;  // the pointers of one run
 
   void prepare_step(std::int32_t node);
+  void prepare_packs(Step& step);
+  void run_step(const Step& step, Run& run) const;
   std::shared_ptr<Storage> take_arena() const;
   void give_back_arena(std::shared_ptr<Storage> arena) const;
   void check_inputs(std::span<const ArrayPtr> inputs) const;
@@ -44,6 +60,7 @@ class Plan {
   Graph graph_;
   MemoryPlan memory_;
   std::vector<Step> steps_;
+  Packs constant_packs_;  // one a slot; set where the input is a constant
   std::size_t scratch_offset_ = 0;
   std::size_t arena_bytes_ = 0;
   mutable std::mutex mutex_;

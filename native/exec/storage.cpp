@@ -96,7 +96,9 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes) {
 }
 
 std::shared_ptr<Storage> Storage::wrap(void* data, std::size_t bytes, std::function<void()> release) {
-  return std::shared_ptr<Storage>(new Storage(static_cast<std::byte*>(data), bytes, 0, std::move(release)));
+  std::shared_ptr<Storage> storage(new Storage(static_cast<std::byte*>(data), bytes, 0, std::move(release)));
+  storage->expose();
+  return storage;
 }
 
 Storage::~Storage() {

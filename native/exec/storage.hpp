@@ -13,7 +13,7 @@ namespace mxpipe {
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(std::size_t bytes);
-  // Foreign memory, kept alive and given back by `release`.
+  // Foreign memory, kept alive and given back by `release`; its owner may write it unseen (see expose).
   static std::shared_ptr<Storage> wrap(void* data, std::size_t bytes, std::function<void()> release);
 
   ~Storage();
@@ -27,6 +27,11 @@ class Storage {
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void touch() { version_.fetch_add(1, std::memory_order_relaxed); }
 
+  // Whether every overwrite is counted: not of foreign memory that its owner may write, nor of memory that
+  // has been handed out as a buffer.
+  bool counts_overwrites() const { return !exposed_.load(std::memory_order_relaxed); }
+  void expose() { exposed_.store(true, std::memory_order_relaxed); }
+
  private:
   Storage(std::byte* data, std::size_t bytes, std::size_t capacity, std::function<void()> release)
       : data_(data), bytes_(bytes), capacity_(capacity), release_(std::move(release)) {}
@@ -36,6 +41,7 @@ class Storage {
   std::size_t capacity_;
   std::function<void()> release_;  // of foreign memory
   std::atomic<std::uint64_t> version_{0};
+  std::atomic<bool> exposed_{false};
 };
 
 struct MemoryStatistics {

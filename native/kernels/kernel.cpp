@@ -26,7 +26,31 @@ std::string list(std::span<const TensorType> types) {
   return line;
 }
 
+constexpr std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 }  // namespace
+
+std::size_t packing_scratch_bytes(const Kernel& kernel, std::size_t inputs) {
+  std::size_t bytes = kernel.scratch_bytes();
+  for (std::size_t i = 0; i < inputs; ++i) {
+    if (const std::size_t packed = kernel.packed_bytes(i)) bytes = align(bytes) + packed;
+  }
+  return bytes;
+}
+
+void pack_and_run(const Kernel& kernel, std::span<const void*> inputs, std::span<void* const> outputs,
+                  void* scratch) {
+  std::size_t bytes = kernel.scratch_bytes();
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const std::size_t packed = kernel.packed_bytes(i);
+    if (packed == 0) continue;
+    void* const place = static_cast<std::byte*>(scratch) + align(bytes);
+    kernel.pack(i, inputs[i], place);
+    inputs[i] = place;
+    bytes = align(bytes) + packed;
+  }
+  kernel.run(inputs, outputs, scratch);
+}
 
 KernelRegistration::KernelRegistration(std::string op, int priority, KernelFactory factory) {
   std::vector<Entry>& entries = registry()[std::move(op)];

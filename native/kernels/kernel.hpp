@@ -35,8 +35,18 @@ class Kernel {
   virtual void run(std::span<const void* const> inputs, std::span<void* const> outputs,
                    void* scratch) const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
+  // Where this is not 0, run() wants input `input` in a format of the kernel's own, of so many bytes, which
+  // pack() makes. The caller packs once what does not change (weights in inference), else before each run.
+  virtual std::size_t packed_bytes(std::size_t /*input*/) const { return 0; }
+  virtual void pack(std::size_t /*input*/, const void* /*raw*/, void* /*packed*/) const {}
   virtual std::string describe() const = 0;  // for plan dumps: "onednn matmul f32", "vec avx512 program of 7"
 };
+
+// For a caller that keeps no packs: packs what the kernel wants packed into scratch, replacing those pointers
+// of `inputs`, and runs it.
+std::size_t packing_scratch_bytes(const Kernel& kernel, std::size_t inputs);
+void pack_and_run(const Kernel& kernel, std::span<const void*> inputs, std::span<void* const> outputs,
+                  void* scratch);
 
 using KernelFactory = std::function<std::unique_ptr<Kernel>(const KernelRequest&)>;  // null: not for me
 

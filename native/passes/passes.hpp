@@ -14,6 +14,15 @@
 
 namespace mxpipe {
 
+// What a caller chooses; everything else the passes decide from the graph.
+struct CompileOptions {
+  // bfloat16: matrix work and the activations between it are bfloat16; parameters, statistics, losses and
+  // everything elementwise are computed in float32.
+  DType precision = DType::float32;
+
+  bool operator==(const CompileOptions&) const = default;
+};
+
 // Dead code, common subexpressions, and algebra that keeps every bit (no reassociation).
 Graph simplify(const Graph& graph);
 
@@ -65,12 +74,23 @@ struct MemoryPlan {
 // Liveness over the graph's order, greedy best-fit offsets, in place where a program or in-place op allows.
 MemoryPlan plan_memory(const Graph& graph);
 
+// A graph cut in two: `prologue` computes what depends on nothing but the inputs marked as frozen (weights in
+// inference) and is run once per change of them; `main` reads its results as further inputs.
+struct HoistedGraph {
+  Graph prologue;  // inputs: the frozen ones, in order; outputs: what main reads. May have no outputs
+  Graph main;      // inputs: the graph's, then one a prologue output
+};
+HoistedGraph hoist(const Graph& graph, const std::vector<bool>& frozen);
+
 struct PassDump {
   std::string_view name;
   const Graph& graph;
 };
+using PassObserver = std::function<void(const PassDump&)>;
 
-// Runs all graph passes; `dump`, when given, sees the graph before the first and after each.
-Graph optimize(const Graph& graph, const std::function<void(const PassDump&)>& dump = {});
+// The graph passes in two runs: transform() keeps ops and is what hoist() can cut; lower() makes kernels of
+// them in running order. An observer sees the graph before the first pass and after each.
+Graph transform(const Graph& graph, const CompileOptions& options, const PassObserver& observe = {});
+Graph lower(const Graph& graph, const PassObserver& observe = {});
 
 }  // namespace mxpipe

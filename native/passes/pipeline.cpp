@@ -10,28 +10,45 @@ namespace {
 
 struct Pass {
   std::string_view name;
-  Graph (*run)(const Graph&);
+  Graph (*run)(const Graph&, const CompileOptions&);
 };
 
-constexpr std::array kPasses{
-    Pass{"simplify", simplify},
-    Pass{"fuse", fuse},
-    Pass{"schedule", schedule},
+template <Graph (*pass)(const Graph&)>
+Graph without_options(const Graph& graph, const CompileOptions&) {
+  return pass(graph);
+}
+
+constexpr std::array kTransforms{
+    Pass{"simplify", without_options<simplify>},
 };
 
-}  // namespace
+constexpr std::array kLowerings{
+    Pass{"fuse", without_options<fuse>},
+    Pass{"schedule", without_options<schedule>},
+};
 
-Graph optimize(const Graph& graph, const std::function<void(const PassDump&)>& dump) {
+Graph run(std::span<const Pass> passes, const Graph& graph, const CompileOptions& options,
+          const PassObserver& observe) {
   Graph current = graph;
-  if (dump) dump({"traced", current});
-  for (const Pass& pass : kPasses) {
-    current = pass.run(current);
+  for (const Pass& pass : passes) {
+    current = pass.run(current, options);
 #ifdef MXPIPE_VERIFY_PASSES
     verify(current);
 #endif
-    if (dump) dump({pass.name, current});
+    if (observe) observe({pass.name, current});
   }
   return current;
+}
+
+}  // namespace
+
+Graph transform(const Graph& graph, const CompileOptions& options, const PassObserver& observe) {
+  if (observe) observe({"traced", graph});
+  return run(kTransforms, graph, options, observe);
+}
+
+Graph lower(const Graph& graph, const PassObserver& observe) {
+  return run(kLowerings, graph, CompileOptions(), observe);
 }
 
 std::vector<bool> live_nodes(const Graph& graph) {

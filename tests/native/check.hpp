@@ -138,9 +138,10 @@ inline std::vector<Tensor> run_kernel(std::string_view op, const Attributes& att
     results.emplace_back(type);
     destinations.push_back(results.back().buffer->data());
   }
-  Buffer scratch(kernel->scratch_bytes() + 64);
+  Buffer scratch(packing_scratch_bytes(*kernel, sources.size()) + 64);
   const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
-  kernel->run(sources, destinations, static_cast<std::byte*>(scratch.data()) + (64 - address % 64) % 64);
+  pack_and_run(*kernel, sources, destinations,
+               static_cast<std::byte*>(scratch.data()) + (64 - address % 64) % 64);
   CHECK(scratch.intact(), op, " overran its scratch");
   for (const Tensor& result : results) CHECK(result.buffer->intact(), op, " overran its output");
   for (const Tensor& input : inputs) CHECK(input.buffer->intact(), op, " overran its input");

@@ -47,8 +47,8 @@ class WidenedKernel final : public Kernel {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       results[i] = outputs_[i].half ? memory + outputs_[i].offset : outputs[i];
     }
-    inner_->run(std::span(sources).first(inputs_.size()), std::span(results).first(outputs_.size()),
-                memory + bytes_);
+    pack_and_run(*inner_, std::span(sources).first(inputs_.size()), std::span(results).first(outputs_.size()),
+                 memory + bytes_);
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       const Argument& argument = outputs_[i];
       if (argument.half)
@@ -56,7 +56,9 @@ class WidenedKernel final : public Kernel {
     }
   }
 
-  std::size_t scratch_bytes() const override { return bytes_ + inner_->scratch_bytes(); }
+  std::size_t scratch_bytes() const override {
+    return bytes_ + packing_scratch_bytes(*inner_, inputs_.size());
+  }
   std::string describe() const override { return "widened " + inner_->describe(); }
 
  private:

@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    amp,
     autograd,
     errors,
     gluon,
@@ -44,6 +45,7 @@ __all__ = [
     "Device",
     "MxpipeError",
     "__version__",
+    "amp",
     "autograd",
     "cpu",
     "data",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mxpipe import _native, autograd, np
+from mxpipe import _native, amp, autograd, np
 from mxpipe._native import Array
 from mxpipe.errors import BlockError
 
@@ -85,6 +85,7 @@ class HybridBlock(Block):
         super().__init__()
         self._active = False
         self._plans = PlanCache()
+        self._precision: str | None = None
 
     def register_child(self, block: Block, name: str | None = None) -> None:
         """Make a hybrid block a child; plans made before are dropped."""
@@ -96,11 +97,13 @@ class HybridBlock(Block):
         super().register_child(block, name)
         self._plans.clear()
 
-    def hybridize(self, active: bool = True, **options: Any) -> None:
+    def hybridize(self, active: bool = True, *, precision: Any = None, **options: Any) -> None:
         """Run this block as compiled plans, or op by op again.
 
         Args:
             active: Whether to compile.
+            precision: "bfloat16" does matrix work in bfloat16 and keeps the activations between in it. By
+                default what `amp.init` chose: float32.
             options: `static_alloc`, `static_shape` and the like of MXNet are accepted: plans always are both.
 
         Hooks of blocks inside do not run when a plan does.
@@ -111,8 +114,9 @@ class HybridBlock(Block):
                 f"[hybridize] options must be among {sorted(_MXNET_OPTIONS)}; got {sorted(unknown)}."
             )
         self._active = active
+        self._precision = None if precision is None else amp.precision(precision)
         self._plans.clear()
-        super().hybridize(active, **options)
+        super().hybridize(active, precision=precision, **options)
         inner: list[Block] = []
         self.apply(lambda block: inner.append(block) if block is not self else None)
         if active and any(block._forward_hooks or block._forward_pre_hooks for block in inner):
@@ -138,7 +142,7 @@ class HybridBlock(Block):
         traced, result = self._trace(arrays, structure, training)
         unique = {id(parameter): parameter for parameter in self.collect_params().values()}
         captured = tuple((parameter, parameter.data()) for parameter in unique.values())
-        return Plan(traced.compile(), result, captured)
+        return Plan(traced.compile(amp.precision(self._precision)), result, captured)
 
     def _trace(self, arrays: list[Array], structure: Hashable, training: bool) -> tuple[Any, Hashable]:
         self.finish_deferred(*unflatten(structure, arrays))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from mxpipe import _native, autograd
+from mxpipe import _native, amp, autograd
 from mxpipe._native import Array
 from mxpipe.errors import BlockError
 
@@ -30,6 +30,9 @@ class TrainStep:
         loss: Called with the network's output and the label; anything made of ops.
         trainer: Owns the parameters and the optimizer; its states are shared, steps of both kinds can be
             mixed.
+        precision: "bfloat16" does matrix work in bfloat16 and keeps the activations between in it;
+            parameters, their updates, statistics and losses stay float32. By default what `amp.init` chose:
+            float32.
 
     Example:
         >>> import mxpipe as mx
@@ -43,12 +46,15 @@ class TrainStep:
         True
     """
 
-    def __init__(self, net: HybridBlock, loss: Callable[..., Array], trainer: Trainer) -> None:
+    def __init__(
+        self, net: HybridBlock, loss: Callable[..., Array], trainer: Trainer, precision: Any = None
+    ) -> None:
         self._net = net
         self._loss = loss
         self._trainer = trainer
         self._updates = trainer._updates
         self._plans = PlanCache()
+        self._precision = amp.precision(precision)
 
     def __call__(self, *batch: Any, batch_size: float | None = None) -> Array:
         """Train on a batch.
@@ -110,4 +116,4 @@ class TrainStep:
         traced = _native.trace(run, arguments, True)
         unique = {id(parameter): parameter for parameter in self._net.collect_params().values()}
         others = tuple([(parameter, parameter.data()) for parameter in unique.values()])
-        return Plan(traced.compile(), None, (*others, *updates.captured(indices)))
+        return Plan(traced.compile(self._precision), None, (*others, *updates.captured(indices)))

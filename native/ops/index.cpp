@@ -76,6 +76,7 @@ array([3., 1., 3.])
                                   {"axis", call.attributes.integer("axis")}};
       return {input(call, 1).call("take_grad", {gradient(call)}, attributes), Gradient()};
     },
+    .moves = true,
 });
 
 MXPIPE_OP({

@@ -104,6 +104,7 @@ array([[11.]])
                    attribute("transpose_b", Attribute(false), "swap the last two axes of b first")},
     .infer = infer_matmul,
     .gradient = matmul_gradient,
+    .narrow = {0, 1},
 });
 
 MXPIPE_OP({
@@ -119,6 +120,7 @@ array([[11.5]])
     .attributes = {attribute("activation", Attribute(std::string()), "\"\" or relu, applied to the result")},
     .infer = infer_fully_connected,
     .gradient = fully_connected_gradient,
+    .narrow = {0, 1, 2},
 });
 
 }  // namespace mxpipe::ops

@@ -285,6 +285,7 @@ rstd is 1 / sqrt(variance + eps). The statistics are float32, or float64 for flo
     .attributes = {attribute("eps", Attribute(1e-5), "added to the variance")},
     .infer = infer_layer_norm,
     .gradient = [](const GradientCall& call) { return norm_gradient("layer_norm", call, {}); },
+    .narrow = {0},
 });
 
 MXPIPE_OP({
@@ -299,6 +300,7 @@ MXPIPE_OP({
 )",
     .inputs = norm_backward_inputs("rstd"),
     .infer = infer_norm_backward("layer_norm_backward", infer_layer_norm),
+    .narrow = {0, 1},
 });
 
 MXPIPE_OP({
@@ -320,6 +322,7 @@ The statistics are taken over all axes but `axis`, are float32 (float64 for floa
     .attributes = batch_norm_attributes(),
     .infer = infer_batch_norm,
     .gradient = [](const GradientCall& call) { return norm_gradient("batch_norm", call, call.attributes); },
+    .narrow = {0},
 });
 
 MXPIPE_OP({
@@ -335,6 +338,7 @@ MXPIPE_OP({
     .inputs = norm_backward_inputs("variance"),
     .attributes = batch_norm_attributes(),
     .infer = infer_norm_backward("batch_norm_backward", infer_batch_norm),
+    .narrow = {0, 1},
 });
 
 }  // namespace mxpipe::ops

@@ -121,6 +121,8 @@ struct OpSchema {
   bool zero_gradient = false;   // piecewise constant or integer-valued: the gradient is zero, not an error
   bool view = false;            // the output has the bytes of input 0
   bool random = false;          // the last input is the key, supplied by the engine; attribute `offset`
+  bool moves = false;           // the output holds elements of the inputs as they are
+  std::vector<int> narrow{};    // inputs that mixed precision feeds in bfloat16 (passes/amp)
   bool in_place = false;        // output 0 may overwrite input 0's memory, and is cheap only when it does
 };
 

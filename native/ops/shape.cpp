@@ -175,6 +175,7 @@ array([[1., 3.],
     .gradient = [](const GradientCall& call) -> std::vector<Gradient> {
       return {gradient(call).call("transpose", {{"axes", inverse(call.attributes.integers("axes"))}})};
     },
+    .moves = true,
 });
 
 MXPIPE_OP({
@@ -190,6 +191,7 @@ array([1., 2., 3.])
     .attributes = {axis_attribute(0, "axis to join along")},
     .infer = infer_concatenate,
     .gradient = concatenate_gradient,
+    .moves = true,
 });
 
 MXPIPE_OP({
@@ -207,6 +209,7 @@ array([1., 3.])
     .gradient = [](const GradientCall& call) -> std::vector<Gradient> {
       return {gradient(call).call("slice_scatter", region_of(call.attributes, input(call, 0).type().shape))};
     },
+    .moves = true,
 });
 
 MXPIPE_OP({
@@ -232,6 +235,7 @@ array([0., 1., 0.])
     .gradient = [](const GradientCall& call) -> std::vector<Gradient> {
       return {gradient(call).call("slice", region(call.attributes))};
     },
+    .moves = true,
 });
 
 MXPIPE_OP({
@@ -258,6 +262,7 @@ array([0., 1., 0.])
           if (call.needed[1]) result[1] = g.call("slice", region(call.attributes));
           return result;
         },
+    .moves = true,
     .in_place = true,
 });
 

@@ -1,9 +1,9 @@
-// fuse: elementwise ops of one shape become one program, so that a chain costs one pass over memory; a relu
-// behind a fully connected layer becomes its post-op.
+// fuse: elementwise ops of one shape become one program, so that a chain costs one pass over memory.
 //
 // Nodes are grouped by merging units (a unit is a set of nodes that run as one step). Merging two is legal
 // when no path leads from one to the other through a third, since the merged step would then wait for itself.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "passes/assembler.hpp"
@@ -17,32 +17,37 @@ constexpr std::size_t kMostMembers = 48;  // keeps a program's registers within 
 constexpr std::size_t kMostOperands = 24;
 
 bool is_elementwise(const Node& node) { return node.kind == NodeKind::op && node.op && node.op->lower; }
-bool is_op(const Node& node, std::string_view name) {
-  return node.kind == NodeKind::op && node.op && node.op->name == name;
+
+// Values kept in a narrow type are widened again by every program that reads them: a widened copy in memory
+// would cost twice the bytes.
+bool is_widening(const Graph& graph, const Node& node) {
+  return node.kind == NodeKind::op && node.op && node.op->name == "cast" &&
+         graph.type(node.inputs[0]).dtype == DType::bfloat16 && node.outputs[0].dtype == DType::float32;
 }
 
-Graph fuse_activations(const Graph& graph) {
-  const std::vector<int> uses = count_uses(graph);
+// One widening cast a reader, so that each can become part of its reader's program.
+Graph widen_at_readers(const Graph& graph) {
   Rewriter rewriter(graph);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node& node = graph.nodes[i];
-    const auto index = static_cast<std::int32_t>(i);
-    if (is_op(node, "relu")) {
-      const Value input = node.inputs[0];
+    Node node = graph.nodes[i];
+    std::map<Value, Value> widened;  // by this node
+    for (Value& input : node.inputs) {
       const Node& producer = graph.node(input);
-      if (is_op(producer, "fully_connected") && producer.attributes.string("activation").empty() &&
-          uses[static_cast<std::size_t>(input.node)] == 1) {
-        // The producer was copied without activation; it has this one reader, so its copy can be changed.
-        const Value copied = rewriter.get(input);
-        rewriter.graph().nodes[static_cast<std::size_t>(copied.node)].attributes.set("activation",
-                                                                                     std::string("relu"));
-        rewriter.set({index, 0}, copied);
+      if (!is_widening(graph, producer)) {
+        input = rewriter.get(input);
         continue;
       }
+      Value& own = widened[input];
+      if (!own.valid()) {
+        Node cast = producer;
+        cast.inputs = {rewriter.get(producer.inputs[0])};
+        own = rewriter.graph().add_op(std::move(cast));
+      }
+      input = own;
     }
-    rewriter.copy(index);
+    rewriter.adopt(static_cast<std::int32_t>(i), std::move(node));
   }
-  return rewriter.finish();
+  return drop_dead(rewriter.finish());
 }
 
 class Units {
@@ -130,7 +135,7 @@ Units group(const Graph& graph) {
   Units units(graph);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
-    if (!is_elementwise(node)) continue;
+    if (!is_elementwise(node) || is_widening(graph, node)) continue;
     for (const Value input : node.inputs) {
       const Node& producer = graph.node(input);
       if (!is_elementwise(producer) || producer.outputs[0].shape != node.outputs[0].shape) continue;
@@ -225,6 +230,6 @@ class Emitter {
 
 }  // namespace
 
-Graph fuse(const Graph& graph) { return Emitter(fuse_activations(graph)).run(); }
+Graph fuse(const Graph& graph) { return Emitter(widen_at_readers(graph)).run(); }
 
 }  // namespace mxpipe

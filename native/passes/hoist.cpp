@@ -1,5 +1,5 @@
-// hoist: cuts off what depends on frozen inputs alone (casts and foldings of weights in inference), so that it
-// is computed once per change of them and not once per call.
+// hoist: cuts off what depends on frozen inputs alone (casts and foldings of weights in inference), so that
+// it is computed once per change of them and not once per call.
 #include <algorithm>
 
 #include "passes/passes.hpp"

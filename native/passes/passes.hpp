@@ -26,6 +26,12 @@ struct CompileOptions {
 // Dead code, common subexpressions, and algebra that keeps every bit (no reassociation).
 Graph simplify(const Graph& graph);
 
+// Activations become the last step of the matrix work before them.
+Graph attach_activations(const Graph& graph);
+
+// Mixed precision, where the options ask for it (see amp.cpp).
+Graph mix_precision(const Graph& graph, const CompileOptions& options);
+
 // Appends the gradient of sum(head * head_gradient) with respect to each value of `variables`; the result has
 // one Gradient a variable (zeros where it does not depend on it). Row-sparse ones are returned with ascending
 // unique ids. Reverse mode, by the ops' own gradient declarations.

@@ -20,6 +20,8 @@ Graph without_options(const Graph& graph, const CompileOptions&) {
 
 constexpr std::array kTransforms{
     Pass{"simplify", without_options<simplify>},
+    Pass{"post_ops", without_options<attach_activations>},
+    Pass{"amp", mix_precision},
 };
 
 constexpr std::array kLowerings{
@@ -49,6 +51,15 @@ Graph transform(const Graph& graph, const CompileOptions& options, const PassObs
 
 Graph lower(const Graph& graph, const PassObserver& observe) {
   return run(kLowerings, graph, CompileOptions(), observe);
+}
+
+Graph drop_dead(const Graph& graph) {
+  const std::vector<bool> live = live_nodes(graph);
+  Rewriter rewriter(graph);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (live[i]) rewriter.copy(static_cast<std::int32_t>(i));
+  }
+  return rewriter.finish();
 }
 
 std::vector<bool> live_nodes(const Graph& graph) {

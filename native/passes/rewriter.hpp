@@ -1,9 +1,11 @@
 // The loop that passes share: copy a graph node by node, giving each old value a new one.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "graph/graph.hpp"
+#include "ops/registry.hpp"
 
 namespace mxpipe {
 
@@ -14,6 +16,7 @@ class Rewriter {
   }
 
   Graph& graph() { return to_; }
+  const Graph& graph() const { return to_; }
   bool has(Value old) const { return values_[index(old)][static_cast<std::size_t>(old.output)].valid(); }
   Value get(Value old) const { return values_[index(old)][static_cast<std::size_t>(old.output)]; }
   void set(Value old, Value fresh) { values_[index(old)][static_cast<std::size_t>(old.output)] = fresh; }
@@ -47,6 +50,12 @@ class Rewriter {
   std::vector<std::vector<Value>> values_;
 };
 
+inline bool is_op(const Node& node, std::string_view name) {
+  return node.kind == NodeKind::op && node.op && node.op->name == name;
+}
+
+// The graph without nodes that nothing reads.
+Graph drop_dead(const Graph& graph);
 // Marks the nodes that outputs, updates or inputs keep alive.
 std::vector<bool> live_nodes(const Graph& graph);
 

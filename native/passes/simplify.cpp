@@ -11,10 +11,6 @@
 namespace mxpipe {
 namespace {
 
-bool is_op(const Node& node, std::string_view name) {
-  return node.kind == NodeKind::op && node.op && node.op->name == name;
-}
-
 // Two nodes with equal keys compute the same bytes: random ops too, since they are functions of key and
 // offset.
 std::string key_of(const Node& node) {
@@ -108,18 +104,10 @@ class Simplifier {
   std::map<std::string, std::int32_t> seen_;
 };
 
-// Rules leave producers without readers behind.
-Graph drop_dead(const Graph& graph) {
-  const std::vector<bool> live = live_nodes(graph);
-  Rewriter rewriter(graph);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    if (live[i]) rewriter.copy(static_cast<std::int32_t>(i));
-  }
-  return rewriter.finish();
-}
-
 }  // namespace
 
-Graph simplify(const Graph& graph) { return drop_dead(Simplifier(graph).run()); }
+Graph simplify(const Graph& graph) {  // rules leave producers without readers behind
+  return drop_dead(Simplifier(graph).run());
+}
 
 }  // namespace mxpipe

@@ -12,6 +12,7 @@ PUBLIC = [
     "Device",
     "MxpipeError",
     "__version__",
+    "amp",
     "autograd",
     "cpu",
     "data",
@@ -46,6 +47,7 @@ def test_names_are_pinned():
 
 def test_every_exported_name_exists_in_the_engine():
     for module in (
+        mx.amp,
         mx.autograd,
         mx.gluon,
         mx.gluon.loss,

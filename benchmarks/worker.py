@@ -30,7 +30,10 @@ def main() -> None:
     if workload.model == "mlp":
         step = peer.train(workload, "fp32")
     else:
-        step = peer.train_flights(flight_data(options.data), workload.batch, options.arguments)
+        flights = importlib.import_module(
+            "benchmarks.peer_flights" if options.peer == "mxpipe" else peer.__name__
+        )
+        step = flights.train_flights(flight_data(options.data), workload.batch, options.arguments)
     losses = [float(step(index)) for index in range(workload.warmup)]
     times = []
     for index in range(workload.steps):

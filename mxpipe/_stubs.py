@@ -12,7 +12,14 @@ BEGIN = "# --- names of the ops, from the registry; do not edit by hand\n"
 END = "# --- end of the names\n"
 
 # Ops of several results; `invoke` returns a tuple for them.
-SEVERAL = ("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward", "unique_rows")
+SEVERAL = (
+    "batch_norm",
+    "batch_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "max_pool",
+    "unique_rows",
+)
 
 
 def literal(name: str, ops: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cases_convolution
 import cases_elementwise
 import numpy as np
 import references as ref
@@ -35,6 +36,7 @@ WHOLE = 2**63 - 1  # the end of a slice that takes a whole axis
 
 ROWS: list[Row] = [
     *cases_elementwise.ROWS,
+    *cases_convolution.ROWS,
     # --------------------------------------------------------------------------------------------- reductions
     reduction("sum", np.sum, dtypes=ALL, result=accumulated, exact=True, loose=20, second_order=True),
     reduction("mean", np.mean, empty=False, loose=20, second_order=True),

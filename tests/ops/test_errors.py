@@ -158,7 +158,8 @@ def mutations(values: list[Any]) -> Iterator[list[Any]]:
         for dtype in ("float32", "int64", "bool", "float16", "uint8"):
             others.append(value.astype(dtype))
         if value.dtype.kind in "iu":
-            others += [value + 1000, value - 1000, numpy.full_like(value, numpy.iinfo(value.dtype).max)]
+            far = numpy.array(min(1000, numpy.iinfo(value.dtype).max), value.dtype)
+            others += [value + far, value - far, numpy.full_like(value, numpy.iinfo(value.dtype).max)]
         for other in others:
             yield [*values[:i], other, *values[i + 1 :]]
         yield values[:i] + values[i + 1 :]

@@ -33,6 +33,7 @@ _SingleOp: TypeAlias = Literal[
     "convolution_backward_weights",
     "cos",
     "divide",
+    "dot_interaction",
     "dropout",
     "embedding",
     "embedding_grad",
@@ -112,6 +113,7 @@ _SingleOp: TypeAlias = Literal[
 _SeveralOp: TypeAlias = Literal[
     "batch_norm",
     "batch_norm_backward",
+    "dot_interaction_backward",
     "layer_norm",
     "layer_norm_backward",
     "max_pool",

@@ -18,6 +18,9 @@ SEVERAL = (
     "layer_norm",
     "layer_norm_backward",
     "max_pool",
+    "dot_interaction_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "unique_rows",
 )
 

@@ -36,7 +36,7 @@ from ._layers import (
     stop_gradient,
     waitall,
 )
-from ._rows import one_hot, pick, scatter_rows, take_rows, unique_rows
+from ._rows import dot_interaction, one_hot, pick, scatter_rows, take_rows, unique_rows
 
 __all__ = [
     "activation",
@@ -44,6 +44,7 @@ __all__ = [
     "batch_norm",
     "cpu",
     "current_device",
+    "dot_interaction",
     "dropout",
     "embedding",
     "erf",

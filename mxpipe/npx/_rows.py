@@ -73,6 +73,29 @@ def pick(
 
 
 @public
+def dot_interaction(x: ArrayLike, rows: ArrayLike) -> Array:
+    """`x` and, behind it, the dot product of each pair of the vectors x, rows[0], rows[1], ... of a sample.
+
+    Args:
+        x: Floating array (n, d).
+        rows: Array (n, f, d) of x's dtype.
+
+    Returns:
+        Array (n, d + f (f + 1) / 2); the pairs (i, j), j < i, stand in the order (1, 0), (2, 0), (2, 1), ...
+
+    Raises:
+        OperatorError: The shapes or dtypes do not fit.
+
+    Source: Naumov et al. 2019, Deep Learning Recommendation Model.
+
+    Example:
+        >>> npx.dot_interaction(np.array([[1.0, 2.0]]), np.array([[[3.0, 4.0], [5.0, 6.0]]]))
+        array([[ 1.,  2., 11., 17., 39.]])
+    """
+    return invoke("dot_interaction", (x, rows), {})
+
+
+@public
 def unique_rows(indices: ArrayLike, rows: ArrayLike) -> tuple[Array, Array]:
     """Each id once, ascending, and the sum of its rows in order of appearance.
 

@@ -102,12 +102,42 @@ def test_learns(name):
     assert metric.get()[1] > 0.95
 
 
+@pytest.mark.parametrize("merged", [True, False])
+def test_dlrm_is_the_same_with_one_table_or_many_sparse_or_dense(merged):
+    losses = []
+    for sparse_grad in (True, False):
+        mx.random.seed(0)
+        net = model_zoo.dlrm(3, CARDINALITIES, 4, [8], [8], merged=merged, sparse_grad=sparse_grad)
+        net.initialize()
+        trainer = mx.gluon.Trainer(net.collect_params(), "adagrad", {"learning_rate": 0.1})
+        step = mx.gluon.TrainStep(net, mx.gluon.loss.SigmoidBCELoss(), trainer)
+        losses.append([step(*batch(256, seed=epoch % 4)).mean().item() for epoch in range(60)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert losses[0][-1] < 0.5 * losses[0][0]
+
+
+def test_dlrm_is_the_model_of_the_paper():
+    net = model_zoo.dlrm(3, CARDINALITIES, 4, bottom_units=[], top_units=[])
+    net.initialize()
+    numeric, categorical, _ = batch()
+    x = np.maximum(
+        numeric.asnumpy() @ net.bottom[0].weight.data().asnumpy().T + net.bottom[0].bias.data().asnumpy(), 0
+    )
+    table, offsets = net.tables[0].table.weight.data().asnumpy(), np.cumsum([0, *CARDINALITIES[:-1]])
+    vectors = np.concatenate([x[:, None], table[categorical.asnumpy() + offsets]], axis=1)
+    pairs = [(vectors[:, i] * vectors[:, j]).sum(-1) for i in range(4) for j in range(i)]
+    expected = np.concatenate([x, np.stack(pairs, axis=1)], axis=1) @ net.top[0].weight.data().asnumpy().T
+    np.testing.assert_allclose(net(numeric, categorical).asnumpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_registry():
-    assert {"logistic_regression", "mlp", "wide_and_deep"} <= set(model_zoo.list_models())
+    assert {"dlrm", "logistic_regression", "mlp", "wide_and_deep"} <= set(model_zoo.list_models())
     with pytest.raises(SpecificationError, match="must be one of"):
         model_zoo.get_model("transformer", num_numeric=1)
     with pytest.raises(SpecificationError, match="one entry"):
         model_zoo.wide_and_deep(1, [2, 3], embedding_dims=[1])
+    with pytest.raises(SpecificationError, match="numbers and categories"):
+        model_zoo.dlrm(1, [])
     with pytest.raises(SpecificationError, match="norm"):
         model_zoo.wide_and_deep(1, norm="group")
 

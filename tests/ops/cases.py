@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import cases_convolution
 import cases_elementwise
+import cases_sparse
 import numpy as np
 import references as ref
 from rows import (
@@ -37,6 +38,7 @@ WHOLE = 2**63 - 1  # the end of a slice that takes a whole axis
 ROWS: list[Row] = [
     *cases_elementwise.ROWS,
     *cases_convolution.ROWS,
+    *cases_sparse.ROWS,
     # --------------------------------------------------------------------------------------------- reductions
     reduction("sum", np.sum, dtypes=ALL, result=accumulated, exact=True, loose=20, second_order=True),
     reduction("mean", np.mean, empty=False, loose=20, second_order=True),

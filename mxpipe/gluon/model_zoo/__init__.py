@@ -10,15 +10,18 @@ Example:
 
 from __future__ import annotations
 
-from . import tabular
+from . import recommender, tabular
+from .recommender import dlrm
 from .registry import get_model, list_models, register
 from .tabular import logistic_regression, mlp, wide_and_deep
 
 __all__ = [
+    "dlrm",
     "get_model",
     "list_models",
     "logistic_regression",
     "mlp",
+    "recommender",
     "register",
     "tabular",
     "wide_and_deep",

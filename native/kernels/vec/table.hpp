@@ -64,6 +64,11 @@ struct RowFunctions {
   void (*layer_norm_backward)(const T* g, const T* x, const T* gamma, T mean, T rstd, T* result, T* gamma_sum,
                               T* beta_sum, std::int64_t count) = nullptr;
   T (*dot)(const T* a, const T* b, std::int64_t count) = nullptr;
+  // result[i] = dot(a, rows[i]) of `rows` contiguous rows of `length`.
+  void (*dots)(const T* a, const T* rows, std::int64_t count, std::int64_t length, T* result) = nullptr;
+  // The gradient of dots: a_sum += sum_i g[i] rows[i], and row_sums[i] += g[i] a.
+  void (*dots_backward)(const T* g, const T* a, const T* rows, std::int64_t count, std::int64_t length,
+                        T* a_sum, T* row_sums) = nullptr;
 };
 
 struct IsaTable {

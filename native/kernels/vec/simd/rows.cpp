@@ -163,12 +163,39 @@ T dot(const T* a, const T* b, int64_t count) {
   return sum_lanes<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
+template <typename T>
+void dots(const T* a, const T* rows, int64_t count, int64_t length, T* result) {
+  if (length != kLanes<T>) {
+    for (int64_t i = 0; i < count; ++i) result[i] = dot(a, rows + i * length, length);
+    return;
+  }
+  const Vec<T> v = load<Vec<T>>(a);  // one vector a row: no loop within
+  for (int64_t i = 0; i < count; ++i) result[i] = sum_lanes<T>(v * load<Vec<T>>(rows + i * length));
+}
+
+template <typename T>
+void dots_backward(const T* g, const T* a, const T* rows, int64_t count, int64_t length, T* a_sum,
+                   T* row_sums) {
+  for (int64_t column = 0; column < length; column += kLanes<T>) {
+    const int64_t left = length - column;
+    const Vec<T> own = load_some(a + column, left, T(0));
+    Vec<T> sum = load_some<T>(a_sum + column, left, T(0));
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = i * length + column;
+      sum = fma(load_some(rows + at, left, T(0)), splat<Vec<T>>(g[i]), sum);
+      store_some(row_sums + at, left, fma(own, splat<Vec<T>>(g[i]), load_some<T>(row_sums + at, left, T(0))));
+    }
+    store_some(a_sum + column, left, sum);
+  }
+}
+
 }  // namespace
 
 template <typename T>
 RowFunctions<T> make_row_functions() {
-  return {softmax<T>,    softmax_backward<T>,    log_sum_exp<T>, scaled_softmax<T>,
-          layer_norm<T>, layer_norm_backward<T>, dot<T>};
+  return {softmax<T>,      softmax_backward<T>,    log_sum_exp<T>, scaled_softmax<T>,
+          layer_norm<T>,   layer_norm_backward<T>, dot<T>,         dots<T>,
+          dots_backward<T>};
 }
 
 template RowFunctions<float> make_row_functions<float>();

@@ -15,12 +15,10 @@ END = "# --- end of the names\n"
 SEVERAL = (
     "batch_norm",
     "batch_norm_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "max_pool",
     "dot_interaction_backward",
     "layer_norm",
     "layer_norm_backward",
+    "max_pool",
     "unique_rows",
 )
 

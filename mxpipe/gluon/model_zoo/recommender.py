@@ -91,7 +91,8 @@ class DLRM(HybridBlock):
             columns = enumerate(self.tables)
             parts = [table(categorical[:, column : column + 1]) for column, table in columns]
             rows = np.concatenate(parts, axis=1)
-        return self.top(npx.dot_interaction(self.bottom(numeric), rows))
+        logits: Array = self.top(npx.dot_interaction(self.bottom(numeric), rows))
+        return logits
 
 
 def _layers(in_units: int, sizes: Sequence[int]) -> list[tuple[int, int]]:

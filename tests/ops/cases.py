@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import cases_convolution
 import cases_elementwise
+import cases_normalization
 import cases_sparse
 import numpy as np
 import references as ref
@@ -38,6 +39,7 @@ WHOLE = 2**63 - 1  # the end of a slice that takes a whole axis
 ROWS: list[Row] = [
     *cases_elementwise.ROWS,
     *cases_convolution.ROWS,
+    *cases_normalization.ROWS,
     *cases_sparse.ROWS,
     # --------------------------------------------------------------------------------------------- reductions
     reduction("sum", np.sum, dtypes=ALL, result=accumulated, exact=True, loose=20, second_order=True),
@@ -344,50 +346,6 @@ ROWS: list[Row] = [
         (call(statistics(4), real(4, 7), ids(4, below=7)), call(statistics(0), real(0, 3), ids(0, below=3))),
         loose=4,
         second_order=True,
-    ),
-    Row(
-        "layer_norm",
-        ref.layer_norm,
-        (
-            call(real(4, 8), real(8), real(8)),
-            call(real(2, 3, 17), real(17), real(17), eps=0.1),
-            call(real(0, 5), real(5), real(5)),
-            call(real(9), statistics(9), statistics(9)),
-        ),
-        result=(same, compute, compute),
-        loose=8,
-        differentiated=(0,),
-    ),
-    Row(
-        "layer_norm_backward",
-        ref.layer_norm_backward,
-        (
-            call(real(4, 8), real(4, 8), real(8), statistics(4), statistics(4)),
-            call(real(2, 3, 17), real(2, 3, 17), real(17), statistics(2, 3), statistics(2, 3)),
-        ),
-        loose=40,
-    ),
-    Row(
-        "batch_norm",
-        ref.batch_norm,
-        (
-            call(real(6, 4), real(4), real(4)),
-            call(real(6, 4, 3, 2), real(4), real(4), axis=1, eps=0.1),
-            call(real(5, 3, 4), real(4), real(4), axis=-1),
-            call(real(6, 4), statistics(4), statistics(4), axis=1),
-        ),
-        result=(same, compute, compute),
-        loose=8,
-        differentiated=(0,),
-    ),
-    Row(
-        "batch_norm_backward",
-        ref.batch_norm_backward,
-        (
-            call(real(6, 4), real(6, 4), real(4), statistics(4), statistics(4)),
-            call(real(2, 4, 3), real(2, 4, 3), real(4), statistics(4), statistics(4), axis=1, eps=0.1),
-        ),
-        loose=40,
     ),
     Row("stop_gradient", lambda x: x, (call(real(3, 4)), call(real(0))), dtypes=ALL, exact=True),
     # ------------------------------------------------------------------------------------------------- random

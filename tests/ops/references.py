@@ -157,23 +157,42 @@ def _channels(values: Values, axis: int, ndim: int) -> Values:
 
 
 def batch_norm(
-    x: Values, gamma: Values, beta: Values, axis: int = 1, eps: float = 1e-5
+    x: Values,
+    gamma: Values,
+    beta: Values,
+    residual: Values | float = 0.0,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str = "",
 ) -> tuple[Values, ...]:
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
     mean, variance = x.mean(others), x.var(others)
     m, v, s, b = (_channels(values, axis, x.ndim) for values in (mean, variance, gamma, beta))
-    return (x - m) / np.sqrt(v + eps) * s + b, mean, variance
+    y = (x - m) / np.sqrt(v + eps) * s + b + residual
+    return np.maximum(y, 0) if activation else y, mean, variance
 
 
 def batch_norm_backward(
-    g: Values, x: Values, gamma: Values, mean: Values, variance: Values, axis: int = 1, eps: float = 1e-5
+    g: Values,
+    x: Values,
+    gamma: Values,
+    mean: Values,
+    variance: Values,
+    beta: Values | None = None,
+    y: Values | None = None,
+    axis: int = 1,
+    eps: float = 1e-5,
+    activation: str = "",
 ) -> tuple[Values, ...]:
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
     m, v, s = (_channels(values, axis, x.ndim) for values in (mean, variance, gamma))
     rstd = 1 / np.sqrt(v + eps)
     normal = (x - m) * rstd
+    if beta is not None:
+        g = g * ((normal * s + _channels(beta, axis, x.ndim) if y is None else y) > 0)
     inner = g - g.mean(others, keepdims=True) - normal * (g * normal).mean(others, keepdims=True)
-    return s * rstd * inner, (g * normal).sum(others), g.sum(others)
+    results = (s * rstd * inner, (g * normal).sum(others), g.sum(others))
+    return results if y is None else (*results, g)
 
 
 # --------------------------------------------------------------------------------------------------- random

@@ -99,10 +99,16 @@ class Variant:
     inputs: tuple[Spec, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     smooth: bool = True  # differentiable where the inputs lie, so that gradients are checked
+    result: tuple[Callable[[str], str], ...] | None = None  # dtypes of the results, if not the row's
 
 
-def call(*inputs: Spec, smooth: bool = True, **attributes: Any) -> Variant:
-    return Variant(inputs, attributes, smooth)
+def call(
+    *inputs: Spec,
+    smooth: bool = True,
+    result: tuple[Callable[[str], str], ...] | None = None,
+    **attributes: Any,
+) -> Variant:
+    return Variant(inputs, attributes, smooth, result)
 
 
 def same(dtype: str) -> str:

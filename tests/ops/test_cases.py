@@ -54,7 +54,8 @@ def expected(row: Row, variant: Variant, values: list[Values]) -> tuple[Values, 
 
 
 def result_dtypes(row: Row, variant: Variant, dtype: str, count: int) -> list[str]:
-    rules = row.result if isinstance(row.result, tuple) else (row.result,) * count
+    of_row = row.result if isinstance(row.result, tuple) else (row.result,) * count
+    rules = variant.result or of_row
     return [variant.attributes["dtype"] if rule(dtype) == "attribute" else rule(dtype) for rule in rules]
 
 

@@ -1,4 +1,5 @@
 // batch_norm in training and its gradient: statistics a channel over all other axes.
+// The general kernel: float64, and dtypes that kernels/vec leaves.
 // Bytes: forward reads x three times (mean, variance, result) and writes y once; backward reads g and x twice
 // and writes gx once. Sums are taken over fixed blocks of rows and added in float64: independent of the
 // thread count.
@@ -97,11 +98,20 @@ struct Channels {
   }
 };
 
+// The one way from a variance to the scale: forward and backward must agree on the sign of the result.
+template <typename T>
+T scale_of(T gamma, T variance, double eps) {
+  return static_cast<T>(static_cast<double>(gamma) / std::sqrt(static_cast<double>(variance) + eps));
+}
+
 template <typename T>
 class BatchNormKernel final : public Kernel {
  public:
   explicit BatchNormKernel(const KernelRequest& request)
-      : channels_(request, request.inputs[0].shape), eps_(request.attributes.real("eps")) {}
+      : channels_(request, request.inputs[0].shape),
+        eps_(request.attributes.real("eps")),
+        relu_(request.attributes.string("activation") == "relu"),
+        residual_(request.inputs.size() > 3) {}
 
   // Partial sums, the sums, scale and shift a channel.
   std::size_t scratch_bytes() const override {
@@ -129,17 +139,23 @@ class BatchNormKernel final : public Kernel {
       return d * d;
     });
     for (std::int64_t c = 0; c < channels; ++c) {
-      const double biased = sums[c] / channels_.count();
-      variance[c] = static_cast<T>(biased);
-      scale[c] = static_cast<T>(static_cast<double>(gamma[c]) / std::sqrt(biased + eps_));
+      variance[c] = static_cast<T>(sums[c] / channels_.count());
+      scale[c] = scale_of(gamma[c], variance[c], eps_);
     }
-    channels_.for_each([=](std::int64_t i, std::int64_t c) { y[i] = (x[i] - mean[c]) * scale[c] + beta[c]; });
+    const T* residual = residual_ ? static_cast<const T*>(inputs[3]) : nullptr;
+    const bool relu = relu_;
+    channels_.for_each([=](std::int64_t i, std::int64_t c) {
+      T value = (x[i] - mean[c]) * scale[c] + beta[c];
+      if (residual != nullptr) value += residual[i];
+      y[i] = relu && value < 0 ? T(0) : value;
+    });
   }
   std::string describe() const override { return "portable batch_norm"; }
 
  private:
   Channels channels_;
   double eps_;
+  bool relu_, residual_;
 };
 
 // gx = gamma rstd (g - mean(g) - n mean(g n)), n being the normalised x.
@@ -147,7 +163,10 @@ template <typename T>
 class BatchNormBackwardKernel final : public Kernel {
  public:
   explicit BatchNormBackwardKernel(const KernelRequest& request)
-      : channels_(request, request.inputs[1].shape), eps_(request.attributes.real("eps")) {}
+      : channels_(request, request.inputs[1].shape),
+        eps_(request.attributes.real("eps")),
+        relu_(request.attributes.string("activation") == "relu"),
+        residual_(request.outputs.size() > 3) {}
 
   std::size_t scratch_bytes() const override {
     return channels_.sums_bytes() +
@@ -172,20 +191,30 @@ class BatchNormBackwardKernel final : public Kernel {
     T* __restrict slope = scale + channels;
     T* __restrict shift = slope + channels;
 
-    channels_.template sum<T>(partial, sums, [=](std::int64_t i, std::int64_t) { return g[i]; });
-    channels_.template sum<T>(partial, products,
-                              [=](std::int64_t i, std::int64_t c) { return g[i] * (x[i] - mean[c]); });
+    for (std::int64_t c = 0; c < channels; ++c) scale[c] = scale_of(gamma[c], variance[c], eps_);
+    const T* sign = relu_ ? static_cast<const T*>(inputs[residual_ ? 6 : 5]) : nullptr;
+    const bool by_result = residual_;
+    const auto masked = [=](std::int64_t i, std::int64_t c) {
+      if (sign == nullptr) return g[i];
+      const T result = by_result ? sign[i] : (x[i] - mean[c]) * scale[c] + sign[c];
+      return result > 0 ? g[i] : T(0);
+    };
+    channels_.template sum<T>(partial, sums, masked);
+    channels_.template sum<T>(
+        partial, products, [=](std::int64_t i, std::int64_t c) { return masked(i, c) * (x[i] - mean[c]); });
     for (std::int64_t c = 0; c < channels; ++c) {
       const double rstd = 1 / std::sqrt(static_cast<double>(variance[c]) + eps_);
       gamma_gradient[c] = static_cast<T>(products[c] * rstd);
       beta_gradient[c] = static_cast<T>(sums[c]);
       const double factor = static_cast<double>(gamma[c]) * rstd;
-      scale[c] = static_cast<T>(factor);
       slope[c] = static_cast<T>(factor * rstd * rstd * products[c] / channels_.count());
       shift[c] = static_cast<T>(factor * sums[c] / channels_.count());
     }
+    T* residual = residual_ ? static_cast<T*>(outputs[3]) : nullptr;
     channels_.for_each([=](std::int64_t i, std::int64_t c) {
-      result[i] = g[i] * scale[c] - (x[i] - mean[c]) * slope[c] - shift[c];
+      const T upstream = masked(i, c);
+      if (residual != nullptr) residual[i] = upstream;
+      result[i] = upstream * scale[c] - (x[i] - mean[c]) * slope[c] - shift[c];
     });
   }
   std::string describe() const override { return "portable batch_norm_backward"; }
@@ -193,6 +222,7 @@ class BatchNormBackwardKernel final : public Kernel {
  private:
   Channels channels_;
   double eps_;
+  bool relu_, residual_;
 };
 
 template <template <typename> class BatchNorm>

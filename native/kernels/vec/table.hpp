@@ -71,6 +71,34 @@ struct RowFunctions {
                         T* a_sum, T* row_sums) = nullptr;
 };
 
+// A stretch of batch_norm's data: rows of `width` numbers, the last perhaps shorter. Number j of a row
+// belongs to entry j of each parameter, or all belong to entry 0.
+struct BatchNormCall {
+  std::int64_t count = 0, width = 1;
+  bool one_channel = false, relu = false;
+  const void* x = nullptr;
+  const void* residual = nullptr;     // added in front of the relu, or null
+  const void* g = nullptr;            // gradient of the result
+  const void* y = nullptr;            // the result, where its sign is the relu's mask
+  void* result = nullptr;             // or its gradient
+  void* residual_gradient = nullptr;  // g behind the mask of y
+  const float* mean = nullptr;
+  const float* scale = nullptr;  // gamma / sqrt(variance + eps)
+  const float* beta = nullptr;
+  const float* slope = nullptr;
+  const float* shift = nullptr;
+  float* first_sum = nullptr;   // mean, or the sum of g
+  float* second_sum = nullptr;  // sum of squared deviations, or of g (x - mean)
+  float* work = nullptr;        // `width` numbers
+};
+
+struct BatchNormFunctions {
+  void (*statistics)(const BatchNormCall& call) = nullptr;
+  void (*normalize)(const BatchNormCall& call) = nullptr;
+  void (*sums)(const BatchNormCall& call) = nullptr;
+  void (*gradient)(const BatchNormCall& call) = nullptr;
+};
+
 struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
@@ -84,6 +112,7 @@ struct IsaTable {
   void (*random_uniform)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   ReduceFunctions (*reduce)(Reduction reduction, DType dtype);
+  BatchNormFunctions (*batch_norm)(DType dtype);
   RowFunctions<float> rows;
   RowFunctions<double> double_rows;
 };

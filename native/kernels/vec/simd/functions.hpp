@@ -14,6 +14,7 @@ BlockFunction store_function(DType dtype);
 void random_uniform(float* destination, std::int64_t first, std::int64_t count, RandomKey key);  // philox.cpp
 void random_normal(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
 ReduceFunctions reduce_functions(Reduction reduction, DType dtype);  // reduce.cpp
+BatchNormFunctions batch_norm_functions(DType dtype);                // batch_norm.cpp
 template <typename T>
 RowFunctions<T> make_row_functions();  // rows.cpp
 

@@ -16,6 +16,7 @@ const IsaTable table = {
     .random_uniform = random_uniform,
     .random_normal = random_normal,
     .reduce = reduce_functions,
+    .batch_norm = batch_norm_functions,
     .rows = make_row_functions<float>(),
     .double_rows = make_row_functions<double>(),
 };

@@ -66,34 +66,51 @@ void column_statistics(const BatchNormCall& call) {
   }
 }
 
+// One channel's numbers are summed in as many lanes whatever the vector width: their sum is then as exact.
+constexpr int kVectors = static_cast<int>(kReductionLanes) / kLanes<float>;
+
+// body.operator()<whole>(first element, lanes, vector), `vector` counting round.
+template <typename Body>
+void for_lanes(int64_t count, const Body& body) {
+  int64_t i = 0;
+  for (; i + kReductionLanes <= count; i += kReductionLanes) {
+    for (int k = 0; k < kVectors; ++k)
+      body.template operator()<true>(i + k * kLanes<float>, kLanes<float>, k);
+  }
+  int k = 0;
+  for_vectors(count - i, [&]<bool whole>(int64_t j, int64_t lanes) {
+    body.template operator()<whole>(i + j, lanes, k++);
+  });
+}
+
+float sum_of_vectors(f32 (&sums)[kVectors]) {
+  for (int half = kVectors / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+  }
+  return sum_of_lanes(sums[0]);
+}
+
 // Of numbers that belong to one channel.
 template <typename S>
 void run_statistics(const BatchNormCall& call) {
   const auto* x = static_cast<const typename S::type*>(call.x);
-  const int64_t count = call.count;
-  const int64_t head = count < kLanes<float> ? count : kLanes<float>;
-  float shift = 0;
-  for_vectors(head, [&]<bool whole>(int64_t j, int64_t lanes) {
-    shift = sum_of_lanes(load_vector<S, whole>(x + j, lanes)) / static_cast<float>(head);
+  const int64_t head = call.count < kReductionLanes ? call.count : kReductionLanes;
+  f32 sums[kVectors] = {}, squares[kVectors] = {};
+  for_lanes(head, [&]<bool whole>(int64_t i, int64_t lanes, int k) {
+    sums[k] += load_vector<S, whole>(x + i, lanes);
   });
-  f32 sums[2] = {}, squares[2] = {};
-  int64_t i = 0;
-  for (; i + 2 * kLanes<float> <= count; i += 2 * kLanes<float>) {
-    for (int64_t k = 0; k < 2; ++k) {
-      const f32 d = S::load(x + i + k * kLanes<float>) - shift;
-      sums[k] += d;
-      squares[k] = fma(d, d, squares[k]);
-    }
-  }
-  for_vectors(count - i, [&]<bool whole>(int64_t j, int64_t lanes) {
-    const f32 d = keep_first(load_vector<S, whole>(x + i + j, lanes) - shift, lanes);
-    sums[0] += d;
-    squares[0] = fma(d, d, squares[0]);
+  const float shift = sum_of_vectors(sums) / static_cast<float>(head);
+  for (f32& sum : sums) sum = f32{};
+  for_lanes(call.count, [&]<bool whole>(int64_t i, int64_t lanes, int k) {
+    f32 d = load_vector<S, whole>(x + i, lanes) - shift;
+    if constexpr (!whole) d = keep_first(d, lanes);
+    sums[k] += d;
+    squares[k] = fma(d, d, squares[k]);
   });
-  const float sum = sum_of_lanes(sums[0] + sums[1]);
-  const float share = sum / static_cast<float>(count);
+  const float sum = sum_of_vectors(sums);
+  const float share = sum / static_cast<float>(call.count);
   *call.first_sum = shift + share;
-  *call.second_sum = sum_of_lanes(squares[0] + squares[1]) - sum * share;
+  *call.second_sum = sum_of_vectors(squares) - sum * share;
 }
 
 // ------------------------------------------------------------------------------------------------- normalize
@@ -194,16 +211,16 @@ template <typename S, Mask mask>
 void run_sums(const BatchNormCall& call) {
   const auto* x = static_cast<const typename S::type*>(call.x);
   auto* kept = static_cast<typename S::type*>(call.residual_gradient);
-  f32 sum{}, product{};
-  for_vectors(call.count, [&]<bool whole>(int64_t j, int64_t lanes) {
-    const f32 value = load_vector<S, whole>(x + j, lanes);
-    const f32 g = masked_gradient<S, mask, true, whole>(call, value, 0, j, lanes);
-    if constexpr (mask == Mask::result) store_vector<S, whole>(kept + j, lanes, g);
-    sum += g;
-    product = fma(g, value - call.mean[0], product);  // lanes that are not there have g = 0
+  f32 sums[kVectors] = {}, products[kVectors] = {};
+  for_lanes(call.count, [&]<bool whole>(int64_t i, int64_t lanes, int k) {
+    const f32 value = load_vector<S, whole>(x + i, lanes);
+    const f32 g = masked_gradient<S, mask, true, whole>(call, value, 0, i, lanes);
+    if constexpr (mask == Mask::result) store_vector<S, whole>(kept + i, lanes, g);
+    sums[k] += g;
+    products[k] = fma(g, value - call.mean[0], products[k]);  // lanes that are not there have g = 0
   });
-  *call.first_sum = sum_of_lanes(sum);
-  *call.second_sum = sum_of_lanes(product);
+  *call.first_sum = sum_of_vectors(sums);
+  *call.second_sum = sum_of_vectors(products);
 }
 
 // result = g * scale - (x - mean) * slope - shift.

@@ -114,9 +114,15 @@ _SeveralOp: TypeAlias = Literal[
     "batch_norm",
     "batch_norm_backward",
     "dot_interaction_backward",
+    "gru",
+    "gru_backward",
     "layer_norm",
     "layer_norm_backward",
+    "lstm",
+    "lstm_backward",
     "max_pool",
+    "rnn",
+    "rnn_backward",
     "unique_rows",
 ]
 # --- end of the names

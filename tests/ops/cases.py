@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import cases_convolution
 import cases_elementwise
 import cases_normalization
+import cases_recurrent
 import cases_sparse
 import numpy as np
 import references as ref
@@ -41,6 +42,7 @@ ROWS: list[Row] = [
     *cases_convolution.ROWS,
     *cases_normalization.ROWS,
     *cases_sparse.ROWS,
+    *cases_recurrent.ROWS,
     # --------------------------------------------------------------------------------------------- reductions
     reduction("sum", np.sum, dtypes=ALL, result=accumulated, exact=True, loose=20, second_order=True),
     reduction("mean", np.mean, empty=False, loose=20, second_order=True),

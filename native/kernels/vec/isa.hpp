@@ -20,4 +20,13 @@ const RowFunctions<T>& row_functions() {
   }
 }
 
+template <typename T>
+const RecurrentFunctions<T>& recurrent_functions() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return isa().recurrent;
+  } else {
+    return isa().double_recurrent;
+  }
+}
+
 }  // namespace mxpipe

@@ -10,6 +10,7 @@
 
 #include "graph/dtype.hpp"
 #include "graph/program.hpp"
+#include "kernels/vec/recurrent.hpp"
 
 namespace mxpipe {
 
@@ -115,6 +116,8 @@ struct IsaTable {
   BatchNormFunctions (*batch_norm)(DType dtype);
   RowFunctions<float> rows;
   RowFunctions<double> double_rows;
+  RecurrentFunctions<float> recurrent;
+  RecurrentFunctions<double> double_recurrent;
 };
 
 }  // namespace mxpipe

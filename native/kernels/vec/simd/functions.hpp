@@ -17,5 +17,7 @@ ReduceFunctions reduce_functions(Reduction reduction, DType dtype);  // reduce.c
 BatchNormFunctions batch_norm_functions(DType dtype);                // batch_norm.cpp
 template <typename T>
 RowFunctions<T> make_row_functions();  // rows.cpp
+template <typename T>
+RecurrentFunctions<T> make_recurrent_functions();  // recurrent.cpp
 
 }  // namespace mxpipe::MXPIPE_ISA

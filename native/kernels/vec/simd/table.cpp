@@ -19,6 +19,8 @@ const IsaTable table = {
     .batch_norm = batch_norm_functions,
     .rows = make_row_functions<float>(),
     .double_rows = make_row_functions<double>(),
+    .recurrent = make_recurrent_functions<float>(),
+    .double_recurrent = make_recurrent_functions<double>(),
 };
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import mxpipe as mx
-from benchmarks.adapter import compiled_train, dense_weights
+from benchmarks.adapter import Unsupported, compiled_train, dense_weights
 
 
 def dlrm(weights: dict[str, np.ndarray]) -> mx.gluon.HybridBlock:
@@ -39,3 +39,13 @@ def _units(weights: dict[str, np.ndarray], prefix: str) -> list[int]:
 def train(workload: Any, dtype: str) -> Callable[[int], Any]:
     """One compiled step over staged batches; returns the mean loss."""
     return compiled_train(dlrm(workload.params()), workload, dtype)
+
+
+def micro(workload: Any, dtype: str) -> Callable[[], Any]:
+    """Sparse times dense; the inputs are staged."""
+    if dtype != "fp32":
+        raise Unsupported(dtype)
+    indptr, indices, data, dense = workload.batch_data()
+    matrix = mx.sparse.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, len(dense)))
+    right = mx.np.array(dense)
+    return lambda: matrix @ right

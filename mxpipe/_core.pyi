@@ -32,6 +32,8 @@ _SingleOp: TypeAlias = Literal[
     "convolution_backward_data",
     "convolution_backward_weights",
     "cos",
+    "csr_matmul",
+    "csr_sampled_matmul",
     "divide",
     "dot_interaction",
     "dropout",

@@ -36,13 +36,23 @@ from ._layers import (
     stop_gradient,
     waitall,
 )
-from ._rows import dot_interaction, one_hot, pick, scatter_rows, take_rows, unique_rows
+from ._rows import (
+    csr_matmul,
+    dot_interaction,
+    one_hot,
+    pick,
+    row_sparse_to_dense,
+    scatter_rows,
+    take_rows,
+    unique_rows,
+)
 
 __all__ = [
     "activation",
     "batch_flatten",
     "batch_norm",
     "cpu",
+    "csr_matmul",
     "current_device",
     "dot_interaction",
     "dropout",
@@ -65,6 +75,7 @@ __all__ = [
     "relu",
     "reset_np",
     "reshape",
+    "row_sparse_to_dense",
     "rsqrt",
     "save",
     "scatter_rows",

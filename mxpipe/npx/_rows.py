@@ -73,6 +73,41 @@ def pick(
 
 
 @public
+def csr_matmul(
+    data: ArrayLike,
+    indices: ArrayLike,
+    indptr: ArrayLike,
+    b: ArrayLike,
+    columns: int,
+    transpose_a: bool = False,
+) -> Array:
+    """A matrix in compressed sparse rows, or its transpose, times a dense one. `mx.sparse` wraps it.
+
+    Args:
+        data: Floating array (nonzeros,).
+        indices: Integers (nonzeros,): the column of each.
+        indptr: Integers (rows + 1,) of the dtype of indices: where each row begins.
+        b: Array (columns, n), or (rows, n) with `transpose_a`, of data's dtype.
+        columns: Columns of the sparse matrix.
+        transpose_a: Multiply the transposed sparse matrix.
+
+    Returns:
+        Array (rows, n), or (columns, n) with `transpose_a`; differentiable with respect to data and b.
+
+    Raises:
+        OperatorError: An index lies outside [0, columns), indptr does not rise from 0 to the number of
+            indices, or the shapes or dtypes do not fit.
+
+    Example:
+        >>> npx.csr_matmul(np.array([5.0, 7.0]), [1, 0], [0, 1, 2], np.array([[1.0], [2.0]]), columns=2)
+        array([[10.],
+               [ 7.]])
+    """
+    places = (as_indices("csr_matmul", indices), as_indices("csr_matmul", indptr))
+    return invoke("csr_matmul", (data, *places, b), {"columns": columns, "transpose_a": transpose_a})
+
+
+@public
 def dot_interaction(x: ArrayLike, rows: ArrayLike) -> Array:
     """`x` and, behind it, the dot product of each pair of the vectors x, rows[0], rows[1], ... of a sample.
 
@@ -93,6 +128,30 @@ def dot_interaction(x: ArrayLike, rows: ArrayLike) -> Array:
         array([[ 1.,  2., 11., 17., 39.]])
     """
     return invoke("dot_interaction", (x, rows), {})
+
+
+@public
+def row_sparse_to_dense(indices: ArrayLike, rows: ArrayLike, count: int) -> Array:
+    """Zeros with rows added at ids, in order; ids of -1 are ignored.
+
+    Args:
+        indices: Integer ids (n,).
+        rows: Array (n, ...).
+        count: Rows of the result.
+
+    Returns:
+        Array (count, ...) of rows' dtype.
+
+    Raises:
+        OperatorError: Another id lies outside [0, count), or the shapes do not fit.
+
+    Example:
+        >>> npx.row_sparse_to_dense(np.array([1, 1]), np.array([[2.0], [3.0]]), 2)
+        array([[0.],
+               [5.]])
+    """
+    ids = as_indices("row_sparse_to_dense", indices)
+    return invoke("row_sparse_to_dense", (ids, rows), {"rows": count})
 
 
 @public

@@ -100,6 +100,30 @@ struct BatchNormFunctions {
   void (*gradient)(const BatchNormCall& call) = nullptr;
 };
 
+// A sparse matrix in compressed rows times a dense one with `columns` columns; see kernels/portable/csr.cpp.
+struct CsrCall {
+  const void* data = nullptr;
+  const void* indices = nullptr;  // each must lie in [0, limit)
+  const void* indptr = nullptr;
+  const void* dense = nullptr;
+  void* result = nullptr;
+  std::int64_t nonzeros = 0;
+  std::int64_t columns = 0;
+  std::int64_t limit = 0;
+};
+
+// Of one dtype, for indices of 32 and 64 bits. They return the place of a wrong index, or -1.
+struct CsrFunctions {
+  // Rows [first, last) of the result.
+  std::int64_t (*multiply32)(const CsrCall& call, std::int64_t first, std::int64_t last) = nullptr;
+  std::int64_t (*multiply64)(const CsrCall& call, std::int64_t first, std::int64_t last) = nullptr;
+  // Adds to columns [first, last) of the result, for all `rows` of the sparse matrix.
+  std::int64_t (*transposed32)(const CsrCall& call, std::int64_t rows, std::int64_t first,
+                               std::int64_t last) = nullptr;
+  std::int64_t (*transposed64)(const CsrCall& call, std::int64_t rows, std::int64_t first,
+                               std::int64_t last) = nullptr;
+};
+
 struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
@@ -118,6 +142,8 @@ struct IsaTable {
   RowFunctions<double> double_rows;
   RecurrentFunctions<float> recurrent;
   RecurrentFunctions<double> double_recurrent;
+  CsrFunctions csr;
+  CsrFunctions double_csr;
 };
 
 }  // namespace mxpipe

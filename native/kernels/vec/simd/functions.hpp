@@ -19,5 +19,6 @@ template <typename T>
 RowFunctions<T> make_row_functions();  // rows.cpp
 template <typename T>
 RecurrentFunctions<T> make_recurrent_functions();  // recurrent.cpp
+CsrFunctions make_csr_functions();  // csr.cpp
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -21,6 +21,8 @@ const IsaTable table = {
     .double_rows = make_row_functions<double>(),
     .recurrent = make_recurrent_functions<float>(),
     .double_recurrent = make_recurrent_functions<double>(),
+    .csr = make_csr_functions<float>(),
+    .double_csr = make_csr_functions<double>(),
 };
 
 }  // namespace mxpipe::MXPIPE_ISA

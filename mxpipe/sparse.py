@@ -68,9 +68,9 @@ class RowSparseArray:
 
 
 class CSRNDArray:
-    """A matrix in compressed sparse rows: row r holds data[p] in column indices[p], indptr[r] <= p < indptr[r + 1].
+    """A matrix in compressed sparse rows.
 
-    Products with dense matrices are differentiable with respect to `data` and to the dense matrix. Equal
+    Row r holds data[p] in column indices[p], for indptr[r] <= p < indptr[r + 1]. Products with dense matrices are differentiable with respect to `data` and to the dense matrix. Equal
     columns in a row count with their sum.
 
     Attributes:
@@ -86,8 +86,8 @@ class CSRNDArray:
         fits = len(shape) == 2 and indptr.shape == (shape[0] + 1,)
         if not fits or data.ndim != 1 or indices.shape != data.shape:
             raise OperatorError(
-                f"[sparse] data and indices must be (n,) and indptr (rows + 1,) for shape {tuple(shape)}; got "
-                f"data {data.shape}, indices {indices.shape} and indptr {indptr.shape}."
+                f"[sparse] data and indices must be (n,) and indptr (rows + 1,) for shape {tuple(shape)}; "
+                f"got data {data.shape}, indices {indices.shape} and indptr {indptr.shape}."
             )
         self.data = data
         self.indices = indices

@@ -70,8 +70,8 @@ class RowSparseArray:
 class CSRNDArray:
     """A matrix in compressed sparse rows.
 
-    Row r holds data[p] in column indices[p], for indptr[r] <= p < indptr[r + 1]. Products with dense matrices are differentiable with respect to `data` and to the dense matrix. Equal
-    columns in a row count with their sum.
+    Row r holds data[p] in column indices[p], for indptr[r] <= p < indptr[r + 1]; equal columns count with
+    their sum. Products with dense matrices are differentiable with respect to `data` and the dense matrix.
 
     Attributes:
         data: Floating array (nonzeros,).

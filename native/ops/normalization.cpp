@@ -180,6 +180,7 @@ A residual is added to the normalized x, and then the activation is applied.
     .infer = infer_batch_norm,
     .gradient = batch_norm_gradient,
     .narrow = {0, 3},
+    .images = {0, 3},
 });
 
 MXPIPE_OP({
@@ -205,6 +206,7 @@ residual was added.
     .attributes = batch_norm_attributes(),
     .infer = infer_batch_norm_backward,
     .narrow = {0, 1, 6},
+    .images = {0, 1, 6},
 });
 
 }  // namespace mxpipe::ops

@@ -123,6 +123,7 @@ struct OpSchema {
   bool random = false;          // the last input is the key, supplied by the engine; attribute `offset`
   bool moves = false;           // the output holds elements of the inputs as they are
   std::vector<int> narrow{};    // inputs that mixed precision feeds in bfloat16 (passes/amp)
+  std::vector<int> images{};    // inputs whose axes `layout` names, or whose channels are on `axis`
   bool in_place = false;        // output 0 may overwrite input 0's memory, and is cheap only when it does
 };
 

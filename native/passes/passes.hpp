@@ -32,6 +32,9 @@ Graph attach_activations(const Graph& graph);
 // Mixed precision, where the options ask for it (see amp.cpp).
 Graph mix_precision(const Graph& graph, const CompileOptions& options);
 
+// Images become channels-last (see layout.cpp).
+Graph choose_layouts(const Graph& graph);
+
 // Appends the gradient of sum(head * head_gradient) with respect to each value of `variables`; the result has
 // one Gradient a variable (zeros where it does not depend on it). Row-sparse ones are returned with ascending
 // unique ids. Reverse mode, by the ops' own gradient declarations.

@@ -22,6 +22,7 @@ constexpr std::array kTransforms{
     Pass{"simplify", without_options<simplify>},
     Pass{"post_ops", without_options<attach_activations>},
     Pass{"amp", mix_precision},
+    Pass{"layout", without_options<choose_layouts>},
 };
 
 constexpr std::array kLowerings{

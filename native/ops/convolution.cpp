@@ -198,6 +198,8 @@ array([[[21., 32.]]])
                                                     "\"\" or relu, applied to the result")}),
     .infer = infer_convolution,
     .gradient = convolution_gradient,
+    .narrow = {0, 1, 3},
+    .images = {0, 3},
 });
 
 MXPIPE_OP({
@@ -216,6 +218,8 @@ array([[[ 1., 12., 20.]]])
                                                     "spatial sizes of the result")}),
     .infer = infer_backward_data,
     .gradient = backward_data_gradient,
+    .narrow = {0, 1},
+    .images = {0},
 });
 
 MXPIPE_OP({
@@ -235,6 +239,8 @@ array([[[21., 32.]]])
          attribute("wide", Attribute(false), "of float16 and bfloat16 give a float32 result")}),
     .infer = infer_backward_weights,
     .gradient = backward_weights_gradient,
+    .narrow = {0, 1},
+    .images = {0, 1},
 });
 
 }  // namespace mxpipe::ops

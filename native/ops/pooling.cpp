@@ -137,6 +137,8 @@ first of equal numbers is taken.
       return {gradient(call).call("max_pool_backward", {call.outputs[1]},
                                   with_size(call.attributes, input(call, 0).type().shape))};
     },
+    .narrow = {0},
+    .images = {0},
 });
 
 MXPIPE_OP({
@@ -151,6 +153,8 @@ array([[[0., 5., 6., 0.]]])
     .inputs = {{"g", "gradient of the result"}, {"positions", "the positions that forward gave"}},
     .attributes = pooling_attributes({size_attribute()}),
     .infer = infer_max_pool_backward,
+    .narrow = {0},
+    .images = {0, 1},
 });
 
 MXPIPE_OP({
@@ -171,6 +175,8 @@ array([[[2., 1.]]])
       return {
           gradient(call).call("avg_pool_backward", with_size(call.attributes, input(call, 0).type().shape))};
     },
+    .narrow = {0},
+    .images = {0},
 });
 
 MXPIPE_OP({
@@ -189,6 +195,8 @@ array([[[2., 2., 3., 3.]]])
     .gradient = [](const GradientCall& call) -> std::vector<Gradient> {
       return {gradient(call).call("avg_pool", without_size(call.attributes))};
     },
+    .narrow = {0},
+    .images = {0},
 });
 
 }  // namespace mxpipe::ops

@@ -84,14 +84,20 @@ class LayoutChooser {
   Value channels_last(Value old) {
     const auto found = last_.find(old);
     if (found != last_.end()) return found->second;
-    const Node& node = graph_.node(old);
-    const Shape shape = permuted(graph_.type(old).shape, to_last(rank(old)));
-    // A `full` is made from nothing, in any form.
-    const Value made = is_op(node, "full")
-                           ? call("full", {}, with(node.attributes, "shape", shape.to_vector()))
-                           : permute(as_written(old), to_last(rank(old)), 1);
+    const Value made = made_channels_last(old);
     last_[old] = made;
     return made;
+  }
+
+  Value made_channels_last(Value old) {
+    const Node& node = graph_.node(old);
+    const Integers axes = to_last(rank(old));
+    const Integers shape = permuted(graph_.type(old).shape, axes).to_vector();
+    // What has no large operand is made again in this form: cheaper than to move what it makes.
+    if (is_op(node, "full")) return call("full", {}, with(node.attributes, "shape", shape));
+    if (is_op(node, "broadcast_to"))
+      return call("broadcast_to", {broadcast_last(node.inputs[0], rank(old))}, with({}, "shape", shape));
+    return permute(as_written(old), axes, 1);
   }
 
   Value permute(Value fresh, const Integers& axes, int channel_axis) {

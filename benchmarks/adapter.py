@@ -1,8 +1,8 @@
 """What the peer modules share: steps and calls over staged data, for any network and dtype.
 
 A module `peer_<area>.py` offers `train`, `infer` and `micro`, each of (workload, dtype), for the models that
-`peer.py` lists under its name. Most build their network from `workload.params()` and hand it to `compiled_train`
-and `compiled_infer`.
+`peer.py` lists under its name. Most build their network from `workload.params()` and hand it to
+`compiled_train` and `compiled_infer`.
 """
 
 from __future__ import annotations

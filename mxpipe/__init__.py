@@ -37,7 +37,7 @@ from .device import Device, cpu, num_gpus
 from .errors import MxpipeError
 
 if TYPE_CHECKING:
-    from . import data, jobs, model, serve, testing, train, viz
+    from . import data, inspection, jobs, model, serve, testing, train, viz
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "gluon",
     "init",
     "initializer",
+    "inspection",
     "jobs",
     "lr_scheduler",
     "model",
@@ -72,7 +73,7 @@ __all__ = [
     "viz",
 ]
 
-_LAZY = ("data", "jobs", "model", "serve", "testing", "train", "viz")
+_LAZY = ("data", "inspection", "jobs", "model", "serve", "testing", "train", "viz")
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mxpipe.errors import MxpipeError, SpecificationError, require
 
 if TYPE_CHECKING:
+    from mxpipe.inspection import PlanView
     from mxpipe.jobs import LocalLauncher
     from mxpipe.train import JobStatus
 
@@ -115,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--graph", action="store_true", help="of a model: print the graph")
     inspect.add_argument("--plan", action="store_true", help="of a model: print the plan's steps")
     inspect.add_argument("--memory", action="store_true", help="of a model: print the plan's memory")
+    inspect.add_argument(
+        "--profile", type=int, default=0, metavar="N", help="of a model: time N runs of the plan"
+    )
+    inspect.add_argument("--draw", metavar="FILE", help="of a model: draw plan and memory, .svg or .html")
     inspect.add_argument("--rows", type=int, default=64, help="of a model: batch size of plan and graph")
 
     _add_serve(add)
@@ -293,13 +298,24 @@ def _inspect_model(path: Path, options: argparse.Namespace) -> None:
         print(f"  {column.name:40} {column.dtype:10} {'required' if column.required else 'optional'}")
     print(f"output {', '.join(model.output_names)}\nmetadata")
     print(json.dumps(model.metadata, indent=2, sort_keys=True))
-    graph = model.graph_for(options.rows)
     if options.graph:
-        print(f"graph of {options.rows} rows\n{graph}")
-    if options.plan:
-        print(f"plan of {options.rows} rows\n{graph.compile().steps()}")
-    if options.memory:
-        print(f"memory of {options.rows} rows\n{graph.compile().memory()}")
+        print(f"graph of {options.rows} rows\n{model.graph_for(options.rows)}")
+    if options.plan or options.memory or options.profile or options.draw:
+        _inspect_plan(model.inspect(options.rows, runs=options.profile), options)
+
+
+def _inspect_plan(plan: PlanView, options: argparse.Namespace) -> None:
+    from mxpipe.inspection import summary
+
+    if options.plan or options.profile:
+        print(f"plan of {options.rows} rows\n{plan.table(by_time=bool(options.profile))}")
+    if options.profile:
+        print(plan.kinds())
+    if options.memory or options.profile:
+        print(f"memory of {options.rows} rows\n{summary(plan)}")
+    if options.draw:
+        plan.draw(options.draw, f"{options.path}, {options.rows} rows")
+        print(f"drawn to {options.draw}")
 
 
 def _inspect_snapshot(path: Path) -> None:

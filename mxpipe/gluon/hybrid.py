@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mxpipe import _native, amp, autograd, np
 from mxpipe._native import Array
@@ -24,6 +24,9 @@ from .block import Block
 from .files import write_arrays
 from .plans import Plan, PlanCache
 from .tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from mxpipe.inspection import PlanView
 
 __all__ = ["BlockTrace", "HybridBlock"]
 
@@ -133,10 +136,33 @@ class HybridBlock(Block):
         if not self._active or _mode.op_by_op or _native.is_tracing():
             return super()._run(*args)
         arrays, structure = flatten(args, type(self).__name__)
-        training = autograd.is_training()
-        key = (structure, training, tuple([(array.shape, array.dtype) for array in arrays]))
-        plan = self._plans.get(key, lambda: self._compile(arrays, structure, training))
+        plan = self._plan(arrays, structure, autograd.is_training())
         return unflatten(plan.structure, plan.compiled(*arrays))
+
+    def _plan(self, arrays: list[Array], structure: Hashable, training: bool) -> Plan:
+        key = (structure, training, tuple([(array.shape, array.dtype) for array in arrays]))
+        return self._plans.get(key, lambda: self._compile(arrays, structure, training))
+
+    def inspect(self, *args: Any, training: bool = False) -> PlanView:
+        """The plan of this block for inputs like these: kernels, bytes, operations, predicted peak memory.
+
+        It is made, but not run. For times, call the hybridized block within `mx.inspection.profile()`.
+
+        Args:
+            args: Example inputs; their values do not matter.
+            training: Of the training mode's forward instead of the predict mode.
+
+        Example:
+            >>> import mxpipe as mx
+            >>> net = mx.gluon.nn.Dense(2, in_units=3)
+            >>> net.initialize()
+            >>> [step.op for step in net.inspect(mx.np.ones((4, 3))).steps]
+            ['fully_connected']
+        """
+        from mxpipe.inspection import view
+
+        arrays, structure = flatten(args, type(self).__name__)
+        return view(self._plan(arrays, structure, training).compiled)
 
     def _compile(self, arrays: list[Array], structure: Hashable, training: bool) -> Plan:
         traced, result = self._trace(arrays, structure, training)

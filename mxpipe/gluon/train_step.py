@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mxpipe import _native, amp, autograd
 from mxpipe._native import Array
@@ -15,7 +15,19 @@ from .trainer import Trainer
 from .tree import flatten, unflatten
 from .updates import RawGradient
 
+if TYPE_CHECKING:
+    from mxpipe.inspection import PlanView
+
 __all__ = ["TrainStep"]
+
+
+class _Inspected(Exception):  # noqa: N818 - no error
+    """Carries a plan out of a step that is not run."""
+
+
+def _run(plan: Plan, arguments: list[Array]) -> Array:
+    loss: Array = plan.compiled(*arguments)[0]
+    return loss
 
 
 class TrainStep:
@@ -66,6 +78,42 @@ class TrainStep:
         Returns:
             The loss of each sample, (batch,).
         """
+        return self._planned(batch, batch_size, _run)
+
+    def inspect(self, *batch: Any, batch_size: float | None = None) -> PlanView:
+        """The plan of the step for such a batch: kernels, bytes, operations, predicted peak memory.
+
+        It is made, but not run: nothing is trained. For times, train within `mx.inspection.profile()`.
+
+        Args:
+            batch: The network's inputs, then the label; their values do not matter.
+            batch_size: As when the step is called.
+
+        Example:
+            >>> import mxpipe as mx
+            >>> net = mx.gluon.nn.Dense(1, in_units=3)
+            >>> net.initialize()
+            >>> trainer = mx.gluon.Trainer(net.collect_params(), "sgd")
+            >>> step = mx.gluon.TrainStep(net, mx.gluon.loss.L2Loss(), trainer)
+            >>> plan = step.inspect(mx.np.ones((8, 3)), mx.np.ones((8,)))
+            >>> plan.peak_bytes > 8 * 3 * 4
+            True
+        """
+        from mxpipe.inspection import view
+
+        def look(plan: Plan, _arguments: list[Array]) -> Array:
+            raise _Inspected(view(plan.compiled))  # before the step is counted
+
+        try:
+            self._planned(batch, batch_size, look)
+        except _Inspected as found:
+            shown: PlanView = found.args[0]
+            return shown
+        raise AssertionError("unreachable")
+
+    def _planned(
+        self, batch: Sequence[Any], batch_size: float | None, execute: Callable[[Plan, list[Array]], Array]
+    ) -> Array:
         if len(batch) < 2:
             raise BlockError(
                 f"[TrainStep] a batch must be the network's inputs and a label; got {len(batch)} parts."
@@ -85,8 +133,7 @@ class TrainStep:
             plan = self._plans.get(
                 key, lambda: self._compile(structure, len(arrays), indices, groups, arguments)
             )
-            loss: Array = plan.compiled(*arguments)[0]
-            return loss
+            return execute(plan, arguments)
 
         with autograd.pause(train_mode=True):
             return updates.step(indices, run)

@@ -27,6 +27,7 @@ from mxpipe.model.format import (
 
 if TYPE_CHECKING:
     from mxpipe.data import Preprocessor
+    from mxpipe.inspection import PlanView
 
 BATCH_SIZES = (1, 8, 64, 512, 4096)  # a request is padded to the next of these; one plan each
 
@@ -209,6 +210,27 @@ class Model:
                 for position, (_, shape, dtype) in enumerate(self.graph.inputs)
             ]
         )
+
+    def inspect(self, rows: int, runs: int = 0) -> PlanView:
+        """The plan for a batch of so many rows: kernels, bytes, operations, memory.
+
+        Args:
+            rows: The batch.
+            runs: How many times it is run over zeros, each step timed; 0 does not run it.
+        """
+        from mxpipe import np as mx_np
+        from mxpipe.inspection import profile, view
+
+        graph = self.graph_for(rows)
+        compiled = graph.compile()
+        if runs < 1:
+            return view(compiled)
+        count = len(self._description.inputs)
+        batch = [mx_np.zeros(shape, dtype=dtype) for _, shape, dtype in graph.inputs[:count]]
+        with profile() as seen:
+            for _ in range(runs):
+                compiled(*batch, *self._parameters)
+        return seen.plans[-1]
 
     def warm_up(self) -> npt.NDArray[np.float32]:
         """Prepare all batch sizes, so that no request waits for it.

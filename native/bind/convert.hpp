@@ -36,5 +36,6 @@ void register_errors(py::module_& module);
 void bind_array(py::module_& module);
 void bind_graph(py::module_& module);
 void bind_autograd(py::module_& module);
+void bind_inspect(py::module_& module);
 
 }  // namespace mxpipe::bind

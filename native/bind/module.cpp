@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, module) {
   mxpipe::bind::bind_array(module);
   mxpipe::bind::bind_autograd(module);
   mxpipe::bind::bind_graph(module);
+  mxpipe::bind::bind_inspect(module);
   mxpipe::bind_engine(module);
   mxpipe::bind_data(module);
 }

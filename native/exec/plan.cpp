@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <sstream>
 
@@ -23,6 +25,15 @@ std::string_view name_of(Place place) {
   static constexpr std::array<std::string_view, 6> kNames{"none",  "input",  "constant",
                                                           "arena", "output", "update"};
   return kNames[static_cast<std::size_t>(place)];
+}
+
+std::uint64_t fresh_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -54,7 +65,8 @@ struct Plan::Run {
   }
 };
 
-Plan::Plan(const Graph& transformed) : graph_(lower(transformed)), memory_(plan_memory(graph_)) {
+Plan::Plan(const Graph& transformed)
+    : id_(fresh_id()), graph_(lower(transformed)), memory_(plan_memory(graph_)) {
   for (std::size_t i = 0; i < graph_.nodes.size(); ++i) prepare_step(static_cast<std::int32_t>(i));
   std::size_t scratch = 0;
   for (const Step& step : steps_) scratch = std::max(scratch, step.scratch_bytes);
@@ -134,8 +146,12 @@ std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs, const Packs& p
   for (const Value output : graph_.outputs) run.outputs.push_back(Array::empty(graph_.type(output)));
   std::shared_ptr<Storage> arena = take_arena();
   run.arena = arena->data();
-  for (const Step& step : steps_) run_step(step, run);
-  run_copies(run);
+  if (PlanProfile* profile = PlanProfile::current()) {
+    run_timed(run, *profile);
+  } else {
+    for (const Step& step : steps_) run_step(step, run);
+    run_copies(run);
+  }
   give_back_arena(std::move(arena));
   for (const Update& update : graph_.updates)
     inputs[static_cast<std::size_t>(update.input)]->storage()->touch();
@@ -160,6 +176,24 @@ void Plan::run_step(const Step& step, Run& run) const {
     }
   }
   step.kernel->run(run.reads, run.writes, scratch);
+}
+
+void Plan::run_timed(Run& run, PlanProfile& profile) const {
+  PlanProfile::Entry& entry = profile.entry(*this);
+  const double start = seconds();
+  double last = start;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    run_step(steps_[i], run);
+    const double now = seconds();
+    entry.best[i] = std::min(entry.best[i], now - last);
+    entry.total[i] += now - last;
+    last = now;
+  }
+  run_copies(run);
+  const double end = seconds();
+  entry.total_copies += end - last;
+  entry.total_run += end - start;
+  ++entry.runs;
 }
 
 Plan::Packs Plan::pack(std::span<const ArrayPtr> inputs, const std::vector<bool>& frozen) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "exec/array.hpp"
+#include "exec/plan_report.hpp"
 #include "kernels/kernel.hpp"
 #include "passes/passes.hpp"
 
@@ -30,8 +31,10 @@ class Plan {
 
   const Graph& graph() const { return graph_; }  // as optimized
   std::size_t arena_bytes() const { return arena_bytes_; }
+  std::uint64_t id() const { return id_; }  // of no other plan of this process
   std::string describe_steps() const;
   std::string describe_memory() const;
+  PlanReport report() const;
 
  private:
   struct PackedInput {
@@ -52,11 +55,14 @@ class Plan {
   void prepare_step(std::int32_t node);
   void prepare_packs(Step& step);
   void run_step(const Step& step, Run& run) const;
+  void run_timed(Run& run, PlanProfile& profile) const;
+  PlanReport::Step report_step(const Step& step) const;
   std::shared_ptr<Storage> take_arena() const;
   void give_back_arena(std::shared_ptr<Storage> arena) const;
   void check_inputs(std::span<const ArrayPtr> inputs) const;
   void run_copies(const Run& run) const;
 
+  std::uint64_t id_;
   Graph graph_;
   MemoryPlan memory_;
   std::vector<Step> steps_;

@@ -21,6 +21,7 @@ PUBLIC = [
     "gluon",
     "init",
     "initializer",
+    "inspection",
     "jobs",
     "lr_scheduler",
     "model",

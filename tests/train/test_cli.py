@@ -61,6 +61,10 @@ def test_inspect_shows_a_model_and_a_snapshot(
         "memory of 8 rows",
     ):
         assert part in shown
+    drawing = trained / "plan.html"
+    assert main(["inspect", str(trained / "model"), "--profile", "2", "--draw", str(drawing)]) == 0
+    assert "GFLOP/s" in capsys.readouterr().out
+    assert "</svg>" in drawing.read_text()
     assert main(["inspect", snapshots[0]]) == 0
     assert "rows 3,000" in capsys.readouterr().out
 

@@ -1,0 +1,93 @@
+"""Floating-point operations of a plan's step, counted from shapes: a multiply-add is two.
+
+Enters: a step as `_native.plan_report` describes it. Leaves: a number. Only work that matrix instructions do,
+reductions and elementwise arithmetic are counted; what moves data only counts as 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["count_flops"]
+
+_Shapes = Sequence[tuple[int, ...]]
+_Rule = Callable[[_Shapes, _Shapes, dict[str, Any]], int]
+
+
+def count_flops(step: dict[str, Any]) -> int:
+    """Operations of one run of a step.
+
+    Args:
+        step: op, attributes, operations, and inputs and outputs with their shapes.
+
+    Example:
+        >>> inputs, outputs = [{"shape": (4, 8)}, {"shape": (2, 8)}], [{"shape": (4, 2)}]
+        >>> step = {"op": "fully_connected", "attributes": {}, "inputs": inputs, "outputs": outputs}
+        >>> count_flops(step | {"operations": 0})
+        128
+    """
+    if step["operations"]:
+        return int(step["operations"])
+    inputs = [operand["shape"] for operand in step["inputs"]]
+    outputs = [operand["shape"] for operand in step["outputs"]]
+    rule = _RULES.get(step["op"])
+    return rule(inputs, outputs, step["attributes"]) if rule else 0
+
+
+def _matmul(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+    left = inputs[0]
+    inner = left[-2] if attributes.get("transpose_a") and len(left) > 1 else left[-1]
+    return 2 * math.prod(outputs[0]) * inner
+
+
+def _fully_connected(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+    return 2 * math.prod(outputs[0]) * inputs[1][-1]
+
+
+def _convolution(many: tuple[int, ...], weight: tuple[int, ...]) -> int:
+    """Every element of the strided side meets every weight of its channel: `weight` is (out, in, ...)."""
+    return 2 * math.prod(many) * math.prod(weight[1:])
+
+
+def _attention(products: int) -> _Rule:
+    """So many products of (rows, columns) and (columns, depth) matrices; inputs begin with query and key."""
+
+    def count(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+        query = inputs[0]
+        keys = inputs[1] if len(inputs) > 1 and len(inputs[1]) == len(query) else query
+        return 2 * products * math.prod(query) * keys[-2]
+
+    return count
+
+
+def _per_element(operations: int) -> _Rule:
+    """Reductions and normalizations: so many operations for each element of the largest operand."""
+
+    def count(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+        return operations * max([math.prod(shape) for shape in (*inputs, *outputs)], default=0)
+
+    return count
+
+
+_RULES: dict[str, _Rule] = {
+    "matmul": _matmul,
+    "fully_connected": _fully_connected,
+    "convolution": lambda inputs, outputs, _: _convolution(outputs[0], inputs[1]),
+    "convolution_backward_data": lambda inputs, outputs, _: _convolution(inputs[0], inputs[1]),
+    "convolution_backward_weights": lambda inputs, outputs, _: _convolution(inputs[1], outputs[0]),
+    "deconvolution": lambda inputs, outputs, _: _convolution(inputs[0], inputs[1]),
+    "attention": _attention(2),
+    "attention_backward": _attention(5),  # the scores again, and one product a gradient and its factor
+}
+
+_PER_ELEMENT = {
+    1: "sum mean max min prod argmax argmin max_pool avg_pool embedding_grad take_grad",
+    4: "softmax log_softmax softmax_cross_entropy",
+    5: "layer_norm batch_norm group_norm instance_norm rms_norm",
+}
+for _operations, _names in _PER_ELEMENT.items():
+    for _name in _names.split():
+        _RULES[_name] = _per_element(_operations)
+        _RULES[f"{_name}_backward"] = _per_element(2 * _operations)

@@ -19,6 +19,7 @@ template <typename T>
 RowFunctions<T> make_row_functions();  // rows.cpp
 template <typename T>
 RecurrentFunctions<T> make_recurrent_functions();  // recurrent.cpp
+template <typename T>
 CsrFunctions make_csr_functions();  // csr.cpp
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -29,6 +29,9 @@ Graph simplify(const Graph& graph);
 // Activations become the last step of the matrix work before them.
 Graph attach_activations(const Graph& graph);
 
+// relu and the addition of a residual become part of the batch norm before them, forward and backward.
+Graph fuse_norms(const Graph& graph);
+
 // Mixed precision, where the options ask for it (see amp.cpp).
 Graph mix_precision(const Graph& graph, const CompileOptions& options);
 

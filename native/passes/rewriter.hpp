@@ -54,6 +54,9 @@ inline bool is_op(const Node& node, std::string_view name) {
   return node.kind == NodeKind::op && node.op && node.op->name == name;
 }
 
+// A graph without cycles whose nodes may come before their inputs, in an order in which they do not; nodes
+// stay where they are if they can.
+Graph in_order(const Graph& graph);
 // The graph without nodes that nothing reads.
 Graph drop_dead(const Graph& graph);
 // Marks the nodes that outputs, updates or inputs keep alive.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cases_attention
 import cases_convolution
 import cases_elementwise
 import cases_normalization
@@ -38,6 +39,7 @@ from scipy import special
 WHOLE = 2**63 - 1  # the end of a slice that takes a whole axis
 
 ROWS: list[Row] = [
+    *cases_attention.ROWS,
     *cases_elementwise.ROWS,
     *cases_convolution.ROWS,
     *cases_normalization.ROWS,

@@ -124,6 +124,40 @@ struct CsrFunctions {
                                std::int64_t last) = nullptr;
 };
 
+// Attention goes by tiles of this many queries and keys.
+inline constexpr std::int64_t kAttentionTile = 128;
+
+enum class AttentionMask : std::uint8_t { none, boolean, float32, bfloat16 };
+
+// One head of one sample. Strides are in elements, from one token to the next.
+struct AttentionHead {
+  const void *q = nullptr, *k = nullptr, *v = nullptr;
+  std::int64_t queries = 0, keys = 0, depth = 0;
+  std::int64_t query_stride = 0, key_stride = 0, result_stride = 0;
+  const void* mask = nullptr;
+  AttentionMask mask_kind = AttentionMask::none;
+  std::int64_t mask_query = 0, mask_key = 0;  // strides
+  bool causal = false;
+  float scale = 1, dropout = 0;
+  RandomKey key;
+  std::int64_t random_first = 0;  // index of the head's first probability in the sequence of random numbers
+};
+
+struct AttentionGradient {
+  const void *g = nullptr, *y = nullptr;
+  const float* log_sums = nullptr;
+  void *q = nullptr, *k = nullptr, *v = nullptr;  // results
+};
+
+// `memory`: floats for the tiles, as many as memory_of() of vec/attention.cpp says.
+struct AttentionFunctions {
+  using Forward = void (*)(const AttentionHead& head, std::int64_t first_query, std::int64_t queries,
+                           void* result, float* log_sums, float* memory);
+  using Backward = void (*)(const AttentionHead& head, const AttentionGradient& gradient, float* memory);
+  Forward forward = nullptr, forward_bfloat16 = nullptr;  // at most a tile of queries
+  Backward backward = nullptr, backward_bfloat16 = nullptr;
+};
+
 struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
@@ -144,6 +178,7 @@ struct IsaTable {
   RecurrentFunctions<double> double_recurrent;
   CsrFunctions csr;
   CsrFunctions double_csr;
+  AttentionFunctions attention;
 };
 
 }  // namespace mxpipe

@@ -20,6 +20,7 @@ RowFunctions<T> make_row_functions();  // rows.cpp
 template <typename T>
 RecurrentFunctions<T> make_recurrent_functions();  // recurrent.cpp
 template <typename T>
-CsrFunctions make_csr_functions();  // csr.cpp
+CsrFunctions make_csr_functions();              // csr.cpp
+AttentionFunctions make_attention_functions();  // attention.cpp
 
 }  // namespace mxpipe::MXPIPE_ISA

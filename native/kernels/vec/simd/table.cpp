@@ -23,6 +23,7 @@ const IsaTable table = {
     .double_recurrent = make_recurrent_functions<double>(),
     .csr = make_csr_functions<float>(),
     .double_csr = make_csr_functions<double>(),
+    .attention = make_attention_functions(),
 };
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -79,6 +79,7 @@ _SingleOp: TypeAlias = Literal[
     "power",
     "prod",
     "random_bernoulli",
+    "random_key",
     "random_normal",
     "random_uniform",
     "reciprocal",
@@ -113,6 +114,8 @@ _SingleOp: TypeAlias = Literal[
     "where",
 ]
 _SeveralOp: TypeAlias = Literal[
+    "attention",
+    "attention_backward",
     "batch_norm",
     "batch_norm_backward",
     "dot_interaction_backward",

@@ -13,6 +13,8 @@ END = "# --- end of the names\n"
 
 # Ops of several results; `invoke` returns a tuple for them.
 SEVERAL = (
+    "attention",
+    "attention_backward",
     "batch_norm",
     "batch_norm_backward",
     "dot_interaction_backward",

@@ -22,6 +22,7 @@ from ._activation import (
     softplus,
     softrelu,
 )
+from ._attention import attention
 from ._compatibility import current_device, is_np_array, load, reset_np, save, set_np
 from ._layers import (
     batch_flatten,
@@ -49,6 +50,7 @@ from ._rows import (
 
 __all__ = [
     "activation",
+    "attention",
     "batch_flatten",
     "batch_norm",
     "cpu",

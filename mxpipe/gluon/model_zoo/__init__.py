@@ -10,13 +10,15 @@ Example:
 
 from __future__ import annotations
 
-from . import recommender, tabular
+from . import encoder, recommender, tabular
+from .encoder import transformer_encoder
 from .recommender import dlrm
 from .registry import get_model, list_models, register
 from .tabular import logistic_regression, mlp, wide_and_deep
 
 __all__ = [
     "dlrm",
+    "encoder",
     "get_model",
     "list_models",
     "logistic_regression",
@@ -24,5 +26,6 @@ __all__ = [
     "recommender",
     "register",
     "tabular",
+    "transformer_encoder",
     "wide_and_deep",
 ]

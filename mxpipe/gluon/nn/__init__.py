@@ -7,6 +7,7 @@ from mxpipe.gluon.hybrid import HybridBlock
 from mxpipe.gluon.symbol_block import SymbolBlock
 
 from .activations import ELU, GELU, SELU, Activation, LeakyReLU, SiLU, Swish
+from .attention_layers import MultiHeadAttention
 from .basic_layers import Dense, Dropout, Embedding, Flatten
 from .containers import (
     Concatenate,
@@ -39,6 +40,7 @@ __all__ = [
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
+    "MultiHeadAttention",
     "Sequential",
     "SiLU",
     "Swish",

@@ -20,7 +20,7 @@ def attention(
     scale: float | None = None,
     dropout: float = 0.0,
 ) -> Array:
-    """softmax(scale q k^T + mask) v for each head (Vaswani et al. 2017), without the matrix of scores in memory.
+    """softmax(scale q k^T + mask) v for each head (Vaswani et al. 2017); scores are never all in memory.
 
     Args:
         q: Array (batch, queries, heads, depth) of a floating dtype; or, without k and v, all three packed as
@@ -42,7 +42,7 @@ def attention(
 
     Example:
         >>> q = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]]])
-        >>> npx.attention(q, q, q, causal=True, scale=100.0).reshape(2, 2)
+        >>> npx.attention(q, q, q, causal=True, scale=1000.0).reshape(2, 2)
         array([[1., 0.],
                [0., 1.]])
     """

@@ -18,10 +18,10 @@ struct AttentionProblem {
   std::int64_t batch = 0, heads = 0, queries = 0, keys = 0, depth = 0;
   bool packed = false, causal = false, scores = false;
   double scale = 1, dropout = 0;
-  std::size_t first = 0;               // input that holds q: 0 forward, 3 backward
-  int mask = -1, key = -1;             // inputs, or -1
+  std::size_t first = 0;    // input that holds q: 0 forward, 3 backward
+  int mask = -1, key = -1;  // inputs, or -1
   DType mask_dtype = DType::boolean;
-  std::int64_t mask_strides[4] = {};   // in elements, along (batch, heads, queries, keys); 0 where repeated
+  std::int64_t mask_strides[4] = {};  // in elements, along (batch, heads, queries, keys); 0 where repeated
   std::int64_t query_stride = 0, key_stride = 0;  // elements from one token to the next
 
   std::int64_t units() const { return batch * heads; }

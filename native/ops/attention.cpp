@@ -1,5 +1,5 @@
-// Scaled dot product attention (Vaswani et al. 2017), forward and backward as one fused op each: the matrix of
-// scores is never written to memory.
+// Scaled dot product attention (Vaswani et al. 2017), forward and backward as one fused op each: the matrix
+// of scores is never written to memory.
 #include "ops/declare.hpp"
 
 namespace mxpipe::ops {
@@ -71,13 +71,14 @@ std::vector<AttributeSchema> attention_attributes() {
 }
 
 std::vector<InputSchema> attention_inputs() {
-  return {{"q", "array (batch, queries, heads, depth), or q, k and v as one (batch, tokens, 3, heads, depth)"},
-          {.name = "others",
-           .doc = "unless packed k and v, arrays (batch, keys, heads, depth); then a mask that broadcasts to "
-                  "(batch, heads, queries, keys), bool (True: is seen) or added to the scores; then with "
-                  "dropout the key, uint64 (2,)",
-           .optional = true,
-           .variadic = true}};
+  return {
+      {"q", "array (batch, queries, heads, depth), or q, k and v as one (batch, tokens, 3, heads, depth)"},
+      {.name = "others",
+       .doc = "unless packed k and v, arrays (batch, keys, heads, depth); then a mask that broadcasts to "
+              "(batch, heads, queries, keys), bool (True: is seen) or added to the scores; then with "
+              "dropout the key, uint64 (2,)",
+       .optional = true,
+       .variadic = true}};
 }
 
 std::vector<TensorType> infer_attention(Types inputs, const Attributes& attributes) {
@@ -169,7 +170,8 @@ MXPIPE_OP({
 
 MXPIPE_OP({
     .name = "random_key",
-    .doc = R"(A key of random numbers as an array, for ops that draw by themselves and again in their gradient.
+    .doc =
+        R"(A key of random numbers as an array, for ops that draw by themselves and again in their gradient.
 
 >>> _native.invoke("random_key", [], {}).shape
 (2,)

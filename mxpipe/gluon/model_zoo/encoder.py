@@ -46,7 +46,8 @@ class EncoderLayer(HybridBlock):
     def forward(self, x: Array, mask: Array | None = None) -> Array:
         """Tokens (batch, tokens, units) to the same shape; mask as `MultiHeadAttention` takes it."""
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
-        return self.norm2(x + self.dropout(self.down(npx.gelu(self.up(x)))))
+        result: Array = self.norm2(x + self.dropout(self.down(npx.gelu(self.up(x)))))
+        return result
 
 
 class TransformerEncoder(HybridBlock):
@@ -118,12 +119,13 @@ class TransformerEncoder(HybridBlock):
         positions = self.positions.data()
         if length < self._max_length:
             positions = positions[:length]
-        x = self.dropout(self.norm(self.tokens(ids) + positions))
+        x: Array = self.dropout(self.norm(self.tokens(ids) + positions))
         for layer in self.layers:
             x = layer(x, mask)
         if self.pooler is None or self.classifier is None:
             return x
-        return self.classifier(self.pooler(x[:, 0]))
+        logits: Array = self.classifier(self.pooler(x[:, 0]))
+        return logits
 
 
 @register

@@ -17,7 +17,7 @@ _Init = str | initializer.Initializer | None
 
 
 class MultiHeadAttention(HybridBlock):
-    """Each token gathers from the others by similarity, in several heads (Vaswani et al. 2017, section 3.2.2).
+    """Each token gathers from the others by similarity, in several heads (Vaswani et al. 2017).
 
     Queries, keys and values come from one `Dense` layer `qkv` of 3 * units outputs (all queries, then all
     keys, then all values, each head by head); `out` mixes what the heads gathered.
@@ -85,7 +85,8 @@ class MultiHeadAttention(HybridBlock):
             )
         packed = self.qkv(x).reshape(-2, -2, 3, self._heads, self._units // self._heads)
         gathered = npx.attention(packed, mask=mask, causal=self._causal, dropout=self._dropout)
-        return self.out(gathered.reshape(-2, -2, self._units))
+        mixed: Array = self.out(gathered.reshape(-2, -2, self._units))
+        return mixed
 
     def __repr__(self) -> str:
         return f"MultiHeadAttention({self._units}, heads={self._heads}, causal={self._causal})"

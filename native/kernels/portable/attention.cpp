@@ -1,6 +1,8 @@
 // attention and attention_backward, one query after the other, and random_key.
-// Operations: 4 queries keys depth a head forward, 10 backward; a row of scores is all that is kept beside the
-// results.
+// Operations: 4 queries keys depth a head forward, 10 backward; a row of scores is all that is kept beside
+// the results.
+#include "kernels/attention.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "graph/error.hpp"
-#include "kernels/attention.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/portable/memory.hpp"
 #include "kernels/portable/widened.hpp"
@@ -144,9 +145,9 @@ class AttentionBackwardKernel final : public Kernel {
     T* gq = result(0, problem_.query_offset(unit));
     T* gk = result(1, problem_.key_offset(unit));
     T* gv = result(2, problem_.key_offset(unit));
-    T* scores = problem_.scores ? static_cast<T*>(outputs[bytes_.size() - 1]) +
-                                      unit * problem_.queries * problem_.keys
-                                : nullptr;
+    T* scores = problem_.scores
+                    ? static_cast<T*>(outputs[bytes_.size() - 1]) + unit * problem_.queries * problem_.keys
+                    : nullptr;
     const std::int64_t depth = problem_.depth, stride = problem_.heads * depth;
     const T* g = static_cast<const T*>(inputs[0]) + problem_.result_offset(unit);
     const T* y = static_cast<const T*>(inputs[1]) + problem_.result_offset(unit);

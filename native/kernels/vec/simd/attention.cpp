@@ -146,8 +146,8 @@ void finish_scores(const AttentionHead& head, int64_t query, int64_t first, int6
   const i32 lanes = lane_numbers();
   for (int64_t j = seen / kLane * kLane; j < padded(count); j += kLane) {
     const i32 place = lanes + static_cast<std::int32_t>(j);
-    store(row + j, select(place < static_cast<std::int32_t>(seen), load<f32>(row + j),
-                          broadcast(-kInfinity)));
+    store(row + j,
+          select(place < static_cast<std::int32_t>(seen), load<f32>(row + j), broadcast(-kInfinity)));
   }
 }
 
@@ -339,8 +339,8 @@ void backward(const AttentionHead& head, const AttentionGradient& gradient, floa
       }
       multiply_tiles({scores, 1, kScoreRow, g, width, v_sums, width, count, width, rows, true});
       multiply_tiles({products, 1, kScoreRow, q, width, k_sums, width, count, width, rows, true});
-      multiply_tiles({products, kScoreRow, 1, k, width, q_sums + query * width, width, rows, width, count,
-                      true});
+      multiply_tiles(
+          {products, kScoreRow, 1, k, width, q_sums + query * width, width, rows, width, count, true});
     }
     store_rows(k_sums, count, depth, 1, static_cast<T*>(gradient.k) + offset, head.key_stride);
     store_rows(v_sums, count, depth, 1, static_cast<T*>(gradient.v) + offset, head.key_stride);

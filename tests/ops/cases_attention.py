@@ -120,8 +120,8 @@ ROWS: list[Row] = [
         "attention_backward",
         attention_backward,
         (
-            call(*_backward(2, 5, 2, 4), real(2, 5, 3, 2, 4)),
             call(*_backward(2, 3, 2, 5), *_separate(2, 3, 7, 2, 5), scale=0.3),
+            call(*_backward(2, 5, 2, 4), real(2, 5, 3, 2, 4)),
             call(*_backward(1, 7, 1, 17), *_separate(1, 7, 3, 1, 17), causal=True),
             call(*_backward(2, 2, 1, 4), *_separate(2, 2, 3, 1, 4), _NOTHING_SEEN),
             call(*_backward(2, 4, 2, 4), *_separate(2, 4, 3, 2, 4), real(2, 1, 1, 3), scores=True),

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "bind/convert.hpp"
+#include "bind/operators.hpp"
 #include "exec/eager.hpp"
 #include "exec/tape.hpp"
 #include "exec/trace.hpp"
@@ -121,9 +122,10 @@ Region to_region(const Array& array, const py::tuple& index) {
     } else if (py::isinstance<py::slice>(item)) {
       add_slice(region, item, array.shape()[axis++]);
     } else {
-      require(PyIndex_Check(item.ptr()) != 0, "getitem",
-              "an index must be ints, slices, ... or None, or one array; got ",
-              py::str(py::type::handle_of(item)).cast<std::string>(), ".");
+      if (!PyIndex_Check(item.ptr())) {
+        fail(ErrorKind::op, "getitem", "an index must be ints, slices, ... or None, or one array; got ",
+             py::str(py::type::handle_of(item)).cast<std::string>(), ".");
+      }
       add_integer(region, item, array.shape()[axis], axis);
       ++axis;
     }
@@ -133,6 +135,8 @@ Region to_region(const Array& array, const py::tuple& index) {
 }
 
 bool is_array_like(py::handle index) {
+  if (PyLong_CheckExact(index.ptr()) || PySlice_Check(index.ptr()) || PyTuple_CheckExact(index.ptr()))
+    return false;
   return py::isinstance<Array>(index) || py::isinstance<py::list>(index) ||
          py::hasattr(index, "__array_interface__");
 }
@@ -401,24 +405,12 @@ void bind_array(py::module_& module) {
   // NumPy must leave `numpy_array + array` to us.
   type.attr("__array_priority__") = 1000.0;
   type.attr("__array_ufunc__") = py::none();
+  install_operators(type);
 
   module.def("array", &from_numpy, py::arg("object"), py::arg("dtype") = py::none(), py::arg("copy") = true,
              "An array from whatever numpy.asarray takes; copy=False shares the memory of a contiguous NumPy "
              "array.");
-  module.def(
-      "invoke",
-      [](const std::string& name, py::handle inputs, const py::dict& attributes) {
-        const OpSchema& op = op_schema(name);
-        std::vector<ArrayPtr> arrays = to_inputs(op.name, inputs);
-        const Attributes typed = to_attributes(op, attributes);
-        std::vector<ArrayPtr> outputs;
-        {
-          const py::gil_scoped_release release;
-          outputs = invoke(op, std::move(arrays), typed);
-        }
-        return from_outputs(std::move(outputs));
-      },
-      py::arg("op"), py::arg("inputs"), py::arg("attributes") = py::dict());
+  bind_invoke(module);
   module.def(
       "assign",
       [](const ArrayPtr& target, py::handle value) {

@@ -15,15 +15,25 @@ py::module_ numpy() { return py::module_::import("numpy"); }
 
 std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
 
+// What may follow a condition as an argument of require() is computed always: here, where calls take less
+// than a microsecond, messages are made in a branch.
+std::int64_t to_integer(py::handle object) {
+  const long long value = PyLong_AsLongLong(object.ptr());  // takes whatever has __index__
+  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
 Integers to_integers(py::handle object, std::string_view where) {
-  Integers integers;
-  if (py::isinstance<py::int_>(object)) return {object.cast<std::int64_t>()};
-  require(py::isinstance<py::sequence>(object), where, "must be an int or a sequence of ints; got ",
-          type_name(object), ".");
-  for (const py::handle item : object) {
-    require(PyIndex_Check(item.ptr()), where, "must hold ints; got ", type_name(item), ".");
-    integers.push_back(
-        py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()))).cast<std::int64_t>());
+  if (py::isinstance<py::int_>(object)) return {to_integer(object)};
+  if (!PySequence_Check(object.ptr()))
+    fail(ErrorKind::op, where, "must be an int or a sequence of ints; got ", type_name(object), ".");
+  const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(object.ptr(), "must be a sequence"));
+  if (!items) throw py::error_already_set();
+  Integers integers(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr())));
+  for (std::size_t i = 0; i < integers.size(); ++i) {
+    const py::handle item = PySequence_Fast_GET_ITEM(items.ptr(), static_cast<py::ssize_t>(i));
+    if (!PyIndex_Check(item.ptr())) fail(ErrorKind::op, where, "must hold ints; got ", type_name(item), ".");
+    integers[i] = to_integer(item);
   }
   return integers;
 }
@@ -32,12 +42,11 @@ Attribute to_attribute(py::handle object, AttributeType type, std::string_view w
   if (type == AttributeType::dtype) return to_dtype(object, where);
   if (type == AttributeType::integers) return to_integers(object, where);
   if (py::isinstance<py::bool_>(object)) return object.cast<bool>();
-  if (PyIndex_Check(object.ptr())) {
-    return py::int_(py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()))).cast<std::int64_t>();
-  }
+  if (PyFloat_CheckExact(object.ptr())) return PyFloat_AS_DOUBLE(object.ptr());
+  if (PyIndex_Check(object.ptr())) return to_integer(object);
   if (py::isinstance<py::str>(object)) return object.cast<std::string>();
-  require(PyNumber_Check(object.ptr()) != 0, where, "must be of type ", name_of(type), "; got ",
-          type_name(object), ".");
+  if (!PyNumber_Check(object.ptr()))
+    fail(ErrorKind::op, where, "must be of type ", name_of(type), "; got ", type_name(object), ".");
   return py::float_(py::reinterpret_borrow<py::object>(object)).cast<double>();
 }
 
@@ -131,56 +140,15 @@ Attributes to_attributes(const OpSchema& op, const py::dict& given) {
   return attributes;
 }
 
-ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
-  if (py::isinstance<Array>(object) && !copy) return object.cast<ArrayPtr>();
-  // A symbol answers every index, so NumPy would read it for ever.
-  require(!py::hasattr(object, "__mxpipe_symbol__"), "array", "a symbol has no values; got ",
-          type_name(object), ".");
-  py::object array = numpy().attr("asarray")(object);
-  DType wanted = DType::float32;
-  const bool given = !dtype.is_none();
-  if (given) wanted = to_dtype(dtype, "array");
-  const bool direct = given && wanted != DType::bfloat16;
-  array = numpy()
-              .attr("ascontiguousarray")(array, direct ? to_python(wanted) : py::object(py::none()))
-              .attr("reshape")(array.attr("shape"));  // ascontiguousarray makes scalars one-dimensional
-  const DType own = to_dtype(array.attr("dtype"), "array");
-  const TensorType type{own, to_shape(array.attr("shape"), "array")};
-  const auto pointer = array.attr("ctypes").attr("data").cast<std::uintptr_t>();
-  ArrayPtr result;
-  const bool writable = array.attr("flags").attr("writeable").cast<bool>();  // ours could overwrite it
-  if (copy || !writable || pointer % size_of(own) != 0) {
-    result = Array::empty(type);
-    if (type.bytes()) std::memcpy(result->data(), reinterpret_cast<const void*>(pointer), type.bytes());
-  } else {
-    PyObject* owner = array.release().ptr();
-    result = Array::wrap(type, Storage::wrap(reinterpret_cast<void*>(pointer), type.bytes(), [owner] {
-                           if (!Py_IsInitialized()) return;
-                           const py::gil_scoped_acquire gil;
-                           Py_DECREF(owner);
-                         }));
-  }
-  return given && own != wanted ? invoke("cast", {result}, {{"dtype", wanted}})[0] : result;
-}
-
-py::object to_numpy(const ArrayPtr& array) {
-  ArrayPtr source = array;
-  if (array->dtype() == DType::bfloat16) {
-    source = invoke("cast", {array->detached()}, {{"dtype", DType::float32}})[0];
-  }
-  const std::byte* data = source->data();  // refuses a traced array
-  py::object result = numpy().attr("empty")(to_python(source->shape()), to_python(source->dtype()));
-  const std::size_t bytes = source->type().bytes();
-  if (bytes)
-    std::memcpy(reinterpret_cast<void*>(result.attr("ctypes").attr("data").cast<std::uintptr_t>()), data,
-                bytes);
-  return result;
-}
-
 ArrayPtr scalar_array(double value, DType dtype) {
   if (const auto& trace = Trace::current()) {
     GraphBuilder builder(trace->graph());
     return trace->wrap(builder.scalar(value, dtype));
+  }
+  if (dtype == DType::float32) {  // by far the most frequent: without a kernel
+    ArrayPtr array = Array::empty({dtype, Shape{}});
+    *reinterpret_cast<float*>(array->data()) = static_cast<float>(value);
+    return array;
   }
   return invoke("full", {}, {{"shape", Integers{}}, {"value", value}, {"dtype", dtype}})[0];
 }
@@ -193,34 +161,61 @@ static py::object default_dtype(py::handle object) {
                                                      : py::object(py::none());
 }
 
-std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
+std::vector<ArrayPtr> to_inputs(std::string_view op, std::span<const py::handle> items) {
   std::vector<ArrayPtr> inputs;
+  inputs.reserve(items.size());
   std::optional<DType> beside;
   bool has_numbers = false;
-  for (const py::handle item : sequence) {
+  for (const py::handle item : items) {
     if (is_python_number(item)) {
       has_numbers = true;
       inputs.push_back(nullptr);
       continue;
     }
     require(!item.is_none(), op, "inputs must be arrays; got None.");
-    inputs.push_back(py::isinstance<Array>(item) ? item.cast<ArrayPtr>()
-                                                 : from_numpy(item, default_dtype(item), true));
+    const ArrayPtr* array = find_array(item);
+    inputs.push_back(array ? *array : from_numpy(item, default_dtype(item), true));
     beside = beside ? promote(*beside, inputs.back()->dtype()) : inputs.back()->dtype();
   }
   if (!has_numbers) return inputs;
-  std::size_t index = 0;
-  for (const py::handle item : sequence) {
-    if (!inputs[index]) inputs[index] = weak_scalar(op, item, beside ? &*beside : nullptr);
-    ++index;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (!inputs[i]) inputs[i] = weak_scalar(op, items[i], beside ? &*beside : nullptr);
   }
   return inputs;
 }
 
+std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence) {
+  const auto items =
+      py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), "inputs must be a sequence"));
+  if (!items) throw py::error_already_set();
+  const auto* first = reinterpret_cast<const py::handle*>(PySequence_Fast_ITEMS(items.ptr()));
+  return to_inputs(op, std::span(first, static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr()))));
+}
+
+const ArrayPtr* find_array(py::handle object) {
+  static PyTypeObject* const type = py::detail::get_type_info(typeid(Array))->type;
+  if (Py_TYPE(object.ptr()) != type && !PyObject_TypeCheck(object.ptr(), type)) return nullptr;
+  py::detail::value_and_holder held =
+      reinterpret_cast<py::detail::instance*>(object.ptr())->get_value_and_holder();
+  return held.holder_constructed() ? &held.holder<ArrayPtr>() : nullptr;
+}
+
+py::object from_array(ArrayPtr array) {
+  if (!array || array.use_count() != 1) return py::cast(std::move(array));
+  // Nobody else holds it, so no Python object stands for it yet: make one.
+  static const py::detail::type_info* const info = py::detail::get_type_info(typeid(Array));
+  auto object = py::reinterpret_steal<py::object>(py::detail::make_new_instance(info->type));
+  auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+  instance->get_value_and_holder().value_ptr() = array.get();
+  instance->owned = true;
+  info->init_instance(instance, &array);
+  return object;
+}
+
 py::object from_outputs(std::vector<ArrayPtr> outputs) {
-  if (outputs.size() == 1) return py::cast(std::move(outputs[0]));
+  if (outputs.size() == 1) return from_array(std::move(outputs[0]));
   py::tuple result(outputs.size());
-  for (std::size_t i = 0; i < outputs.size(); ++i) result[i] = py::cast(std::move(outputs[i]));
+  for (std::size_t i = 0; i < outputs.size(); ++i) result[i] = from_array(std::move(outputs[i]));
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -28,7 +29,12 @@ py::object to_numpy(const ArrayPtr& array);  // a copy; bfloat16 becomes float32
 ArrayPtr scalar_array(double value, DType dtype);
 
 // The inputs of one call as arrays. Python numbers are weak: they take the dtype of the arrays beside them.
+std::vector<ArrayPtr> to_inputs(std::string_view op, std::span<const py::handle> items);
 std::vector<ArrayPtr> to_inputs(std::string_view op, py::handle sequence);
+// The array that a Python object holds; null when it is no Array.
+const ArrayPtr* find_array(py::handle object);
+// The Python object that stands for an array.
+py::object from_array(ArrayPtr array);
 // One output as an Array, several as a tuple.
 py::object from_outputs(std::vector<ArrayPtr> outputs);
 

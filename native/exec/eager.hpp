@@ -2,6 +2,7 @@
 // computes, or appends to the current trace; it records on the tape when autograd asks.
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,8 @@ inline std::vector<ArrayPtr> invoke(std::string_view op, std::vector<ArrayPtr> i
                                     const Attributes& attributes = {}) {
   return invoke(op_schema(op), std::move(inputs), attributes);
 }
+// The same for an op of one result: short calls, which make no list.
+ArrayPtr invoke_one(const OpSchema& op, std::span<const ArrayPtr> inputs, const Attributes& attributes = {});
 
 // Writes `value`, cast and broadcast where needed, into target's storage (traced: an update of the graph).
 void assign(const ArrayPtr& target, const ArrayPtr& value);

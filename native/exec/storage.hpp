@@ -1,5 +1,6 @@
 // Memory. Blocks come from a cache of freed blocks (fresh pages cost more than most kernels); large ones ask
-// for huge pages. Who calls: Array and Plan only.
+// for huge pages; each thread keeps a few small ones to itself, so that an eager call on small arrays takes
+// no lock. Who calls: Array and Plan only.
 #pragma once
 
 #include <atomic>
@@ -11,7 +12,11 @@
 namespace mxpipe {
 
 class Storage {
+  struct Passkey {};  // for make_shared, which needs a public constructor
+
  public:
+  Storage(Passkey, std::byte* data, std::size_t bytes, std::size_t capacity, std::function<void()> release)
+      : data_(data), bytes_(bytes), capacity_(capacity), release_(std::move(release)) {}
   static std::shared_ptr<Storage> allocate(std::size_t bytes);
   // Foreign memory, kept alive and given back by `release`; its owner may write it unseen (see expose).
   static std::shared_ptr<Storage> wrap(void* data, std::size_t bytes, std::function<void()> release);
@@ -33,9 +38,6 @@ class Storage {
   void expose() { exposed_.store(true, std::memory_order_relaxed); }
 
  private:
-  Storage(std::byte* data, std::size_t bytes, std::size_t capacity, std::function<void()> release)
-      : data_(data), bytes_(bytes), capacity_(capacity), release_(std::move(release)) {}
-
   std::byte* data_;
   std::size_t bytes_;
   std::size_t capacity_;

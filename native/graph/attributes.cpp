@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "graph/error.hpp"
 
@@ -50,6 +51,49 @@ void Attributes::set(std::string_view name, Attribute value) {
     }
   }
   entries_.emplace_back(std::string(name), std::move(value));
+}
+
+namespace {
+
+bool identical(const Attribute& a, const Attribute& b) {
+  if (a.index() != b.index()) return false;
+  const auto* real = std::get_if<double>(&a);
+  return real ? std::bit_cast<std::uint64_t>(*real) == std::bit_cast<std::uint64_t>(std::get<double>(b))
+              : a == b;
+}
+
+std::uint64_t hash_of(const Attribute& value) {
+  return std::visit(
+      [](const auto& held) -> std::uint64_t {
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<Held, std::string>) {
+          return std::hash<std::string>{}(held);
+        } else if constexpr (std::is_same_v<Held, Integers>) {
+          std::uint64_t hash = held.size();
+          for (const std::int64_t item : held) hash = mix(hash, static_cast<std::uint64_t>(item));
+          return hash;
+        } else if constexpr (std::is_same_v<Held, double>) {
+          return std::bit_cast<std::uint64_t>(held);
+        } else {
+          return static_cast<std::uint64_t>(held);
+        }
+      },
+      value);
+}
+
+}  // namespace
+
+bool identical(const Attributes& a, const Attributes& b) {
+  return std::equal(a.entries().begin(), a.entries().end(), b.entries().begin(), b.entries().end(),
+                    [](const Attributes::Entry& left, const Attributes::Entry& right) {
+                      return left.first == right.first && identical(left.second, right.second);
+                    });
+}
+
+std::uint64_t hash_of(const Attributes& attributes) {
+  std::uint64_t hash = attributes.entries().size();
+  for (const auto& [name, value] : attributes.entries()) hash = mix(mix(hash, name.size()), hash_of(value));
+  return hash;
 }
 
 std::ostream& operator<<(std::ostream& stream, const Attributes& attributes) {

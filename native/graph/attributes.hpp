@@ -52,4 +52,13 @@ class Attributes {
 
 std::ostream& operator<<(std::ostream& stream, const Attributes& attributes);
 
+// For caches: equal to the bit (0.0 is not -0.0, and a NaN is itself), and a hash that agrees with it.
+bool identical(const Attributes& a, const Attributes& b);
+std::uint64_t hash_of(const Attributes& attributes);
+// Mixes `value` into a running hash.
+constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15U;
+  return hash ^ (hash >> 29);
+}
+
 }  // namespace mxpipe

@@ -24,6 +24,7 @@ from ._activation import (
 )
 from ._attention import attention
 from ._compatibility import current_device, is_np_array, load, reset_np, save, set_np
+from ._convolution import adaptive_pooling, convolution, deconvolution, pooling
 from ._layers import (
     batch_flatten,
     batch_norm,
@@ -50,12 +51,15 @@ from ._rows import (
 
 __all__ = [
     "activation",
+    "adaptive_pooling",
     "attention",
     "batch_flatten",
     "batch_norm",
+    "convolution",
     "cpu",
     "csr_matmul",
     "current_device",
+    "deconvolution",
     "dot_interaction",
     "dropout",
     "embedding",
@@ -73,6 +77,7 @@ __all__ = [
     "num_gpus",
     "one_hot",
     "pick",
+    "pooling",
     "random",
     "relu",
     "reset_np",

@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from . import encoder, recommender, tabular
+from . import encoder, recommender, tabular, vision
 from .encoder import transformer_encoder
 from .recommender import dlrm
 from .registry import get_model, list_models, register
@@ -27,5 +27,6 @@ __all__ = [
     "register",
     "tabular",
     "transformer_encoder",
+    "vision",
     "wide_and_deep",
 ]

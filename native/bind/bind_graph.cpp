@@ -259,8 +259,9 @@ Graph rename_inputs(Graph graph, const std::vector<std::string>& names) {
   return graph;
 }
 
-CompileOptions options_of(py::handle precision) {
+CompileOptions options_of(py::handle precision, bool fold) {
   CompileOptions options;
+  options.fold = fold;
   options.precision = to_dtype(precision, "compile");
   const bool known = options.precision == DType::float32 || options.precision == DType::bfloat16;
   require(known, "compile", "precision must be float32 or bfloat16; got ", options.precision, ".");
@@ -269,7 +270,7 @@ CompileOptions options_of(py::handle precision) {
 
 // Inputs at the positions of `captured` are given once, here; the others at every call, in order.
 std::shared_ptr<Compiled> compile_graph(const Graph& graph, const std::map<std::size_t, ArrayPtr>& captured,
-                                        py::handle precision) {
+                                        py::handle precision, bool fold) {
   TracedGraph traced;
   traced.graph = graph;
   for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
@@ -281,12 +282,12 @@ std::shared_ptr<Compiled> compile_graph(const Graph& graph, const std::map<std::
     traced.inputs.push_back({TracedGraph::Source::capture, traced.captures.size()});
     traced.captures.push_back(found->second);
   }
-  return std::make_shared<Compiled>(std::move(traced), options_of(precision));
+  return std::make_shared<Compiled>(std::move(traced), options_of(precision, fold));
 }
 
-py::object recompile(const py::object& self, py::handle precision) {
+py::object recompile(const py::object& self, py::handle precision, bool fold) {
   const auto& compiled = self.cast<const Compiled&>();
-  const CompileOptions options = options_of(precision);
+  const CompileOptions options = options_of(precision, fold);
   if (options == compiled.options()) return self;
   return py::cast(std::make_shared<Compiled>(compiled.traced(), options));
 }
@@ -321,7 +322,7 @@ py::list dump_passes(const Graph& graph, py::handle precision) {
     stream << dump.graph;
     result.append(py::make_tuple(std::string(dump.name), stream.str()));
   };
-  lower(transform(graph, options_of(precision), observe), observe);
+  lower(transform(graph, options_of(precision, false), observe), observe);
   return result;
 }
 
@@ -378,6 +379,7 @@ void bind_graph_class(py::module_& module) {
       .def("passes", &dump_passes, py::arg("precision") = "float32",
            "(name, text) of the graph as traced and after each compiler pass.")
       .def("compile", &compile_graph, py::arg("captured") = py::dict(), py::arg("precision") = "float32",
+           py::arg("fold") = false,
            "A CompiledFunction that takes one array an input but those that `captured` gives by position.");
 }
 
@@ -386,8 +388,9 @@ void bind_compiled_class(py::module_& module) {
   py::class_<Compiled, std::shared_ptr<Compiled>>(module, "CompiledFunction",
                                                   "A traced function; calling it runs its plan. Thread-safe.")
       .def("__call__", &run)
-      .def("compile", &recompile, py::arg("precision") = "float32",
-           "This function for a precision: float32, or bfloat16 for matrix work and what lies between.")
+      .def("compile", &recompile, py::arg("precision") = "float32", py::arg("fold") = false,
+           "This function for a precision: float32, or bfloat16 for matrix work and what lies between. With "
+           "fold, what scales and shifts a layer's channels becomes part of its captured weight.")
       .def_property_readonly("graph", [](const Compiled& compiled) { return compiled.traced().graph; })
       .def_property_readonly("captures", [](const Compiled& compiled) { return compiled.traced().captures; })
       .def_property_readonly("sources", &describe_inputs,

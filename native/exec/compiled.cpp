@@ -187,10 +187,12 @@ const Plan& Compiled::plan() const { return *inference().main; }
 const Compiled::Inference& Compiled::inference() const {
   const std::scoped_lock lock(mutex_);
   if (inference_) return *inference_;
-  const Graph graph = transform(traced_.graph, options_);
   auto made = std::make_unique<Inference>();
   for (const TracedGraph::Input& input : traced_.inputs)
     made->captured.push_back(input.source == TracedGraph::Source::capture);
+  CompileOptions options = options_;
+  if (traced_.graph.updates.empty()) options.frozen = made->captured;
+  const Graph graph = transform(traced_.graph, options);
   // Where captures are overwritten (a training step), nothing stays true from one call to the next.
   if (graph.updates.empty() && !traced_.captures.empty()) {
     HoistedGraph hoisted = hoist(graph, made->captured);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "passes/passes.hpp"
+#include "passes/rewriter.hpp"
 
 namespace mxpipe {
 namespace {
@@ -25,7 +26,11 @@ class Hoister {
     for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
       const Node& node = graph.nodes[i];
       const auto is_early = [&](Value input) { return early_[static_cast<std::size_t>(input.node)]; };
-      if (node.kind != NodeKind::op || node.inputs.empty() || node.op->random) continue;
+      if (node.kind == NodeKind::input || (node.op && node.op->random)) continue;
+      if (is_from_nothing(node)) {
+        early_[i] = true;
+        continue;
+      }
       early_[i] =
           std::all_of(node.inputs.begin(), node.inputs.end(), is_early) && is_worth_keeping(graph, node);
     }
@@ -42,8 +47,13 @@ class Hoister {
  private:
   using Values = std::vector<std::vector<Value>>;
 
+  // Constants and the like: each graph makes its own.
+  static bool is_from_nothing(const Node& node) {
+    return node.kind != NodeKind::input && node.inputs.empty();
+  }
+
   bool is_early_op(Value value) const {
-    return early_[static_cast<std::size_t>(value.node)] && graph_.node(value).kind == NodeKind::op;
+    return early_[static_cast<std::size_t>(value.node)] && !graph_.node(value).inputs.empty();
   }
 
   // Early values that late nodes or the results read.
@@ -82,14 +92,14 @@ class Hoister {
       if (early_[static_cast<std::size_t>(input)]) graph.inputs.push_back(get(values, {input, 0}).node);
     }
     for (const Value value : boundary_) graph.outputs.push_back(get(values, value));
-    return graph;
+    return drop_dead(graph);
   }
 
   Graph make_main() const {
     Graph graph;
     Values values(graph_.nodes.size());
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (!early_[i] || graph_.nodes[i].kind == NodeKind::input) {
+      if (!early_[i] || graph_.nodes[i].inputs.empty()) {
         append(graph, values, i, graph_.nodes[i]);
       } else {
         values[i].resize(graph_.nodes[i].outputs.size());
@@ -100,7 +110,7 @@ class Hoister {
     for (const std::int32_t input : graph_.inputs) graph.inputs.push_back(get(values, {input, 0}).node);
     for (const Value value : boundary_) graph.inputs.push_back(get(values, value).node);
     for (const Value output : graph_.outputs) graph.outputs.push_back(get(values, output));
-    return graph;
+    return drop_dead(graph);
   }
 
   void add_boundary_of(std::int32_t node, Graph& graph, Values& values) const {

@@ -19,6 +19,10 @@ struct CompileOptions {
   // bfloat16: matrix work and the activations between it are bfloat16; parameters, statistics, losses and
   // everything elementwise are computed in float32.
   DType precision = DType::float32;
+  // Arithmetic on weights that changes the last bits may be done once, ahead: inference sessions ask for it.
+  bool fold = false;
+  // Inputs that keep their values from call to call: weights in inference. Filled in by exec.
+  std::vector<bool> frozen{};
 
   bool operator==(const CompileOptions&) const = default;
 };
@@ -26,8 +30,11 @@ struct CompileOptions {
 // Dead code, common subexpressions, and algebra that keeps every bit (no reassociation).
 Graph simplify(const Graph& graph);
 
-// Activations become the last step of the matrix work before them.
-Graph attach_activations(const Graph& graph);
+// Residuals and activations become the last step of the matrix work before them.
+Graph attach_post_ops(const Graph& graph);
+
+// Scales and shifts of channels become part of the weights before them, where those are frozen.
+Graph fold_channels(const Graph& graph, const CompileOptions& options);
 
 // relu and the addition of a residual become part of the batch norm before them, forward and backward.
 Graph fuse_norms(const Graph& graph);

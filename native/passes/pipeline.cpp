@@ -20,8 +20,9 @@ Graph without_options(const Graph& graph, const CompileOptions&) {
 
 constexpr std::array kTransforms{
     Pass{"simplify", without_options<simplify>},
+    Pass{"fold", fold_channels},
     Pass{"norms", without_options<fuse_norms>},
-    Pass{"post_ops", without_options<attach_activations>},
+    Pass{"post_ops", without_options<attach_post_ops>},
     Pass{"amp", mix_precision},
     Pass{"layout", without_options<choose_layouts>},
 };

@@ -1,4 +1,5 @@
-// post_ops: an activation behind matrix work becomes its last step, done while the result is in registers.
+// post_ops: what follows matrix work at once becomes its last step, done while the result is in registers:
+// the addition of a residual, an activation.
 #include <array>
 
 #include "passes/passes.hpp"
@@ -9,6 +10,8 @@ namespace {
 
 // Ops with an attribute `activation` that names what is applied to the result.
 constexpr std::array<std::string_view, 2> kProducers{"fully_connected", "convolution"};
+// Ops with an input `addend` behind `bias`.
+constexpr std::array<std::string_view, 1> kAdders{"convolution"};
 // Their gradients are functions of the result alone: the number before is not needed again.
 constexpr std::array<std::string_view, 1> kActivations{"relu"};
 
@@ -19,30 +22,69 @@ bool is_any_of(const Node& node, std::span<const std::string_view> names) {
   return false;
 }
 
+class Attacher {
+ public:
+  explicit Attacher(const Graph& graph) : graph_(graph), uses_(count_uses(graph)), rewriter_(graph) {}
+
+  Graph run() {
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const auto index = static_cast<std::int32_t>(i);
+      if (!attach_activation(index) && !attach_addend(index)) rewriter_.copy(index);
+    }
+    return drop_dead(rewriter_.finish());
+  }
+
+ private:
+  // The copy of `value`'s producer, where it has no activation yet and this one reader.
+  Node* producer(Value value, std::span<const std::string_view> names) {
+    const Value copied = rewriter_.get(value);
+    Node& node = rewriter_.graph().nodes[static_cast<std::size_t>(copied.node)];
+    const bool alone = uses_[static_cast<std::size_t>(value.node)] == 1;
+    const bool free = alone && is_any_of(node, names) && node.attributes.string("activation").empty();
+    return free ? &node : nullptr;
+  }
+
+  bool attach_activation(std::int32_t index) {
+    const Node& node = graph_.nodes[static_cast<std::size_t>(index)];
+    if (!is_any_of(node, kActivations)) return false;
+    Node* const layer = producer(node.inputs[0], kProducers);
+    if (layer == nullptr) return false;
+    layer->attributes.set("activation", std::string(node.op->name));
+    rewriter_.set({index, 0}, rewriter_.get(node.inputs[0]));
+    return true;
+  }
+
+  // A convolution moves to where its result is added to another image.
+  bool attach_addend(std::int32_t index) {
+    const Node& node = graph_.nodes[static_cast<std::size_t>(index)];
+    if (!is_op(node, "add")) return false;
+    const std::size_t later = node.inputs[0].node > node.inputs[1].node ? 0 : 1;
+    for (const std::size_t side : {later, 1 - later}) {
+      const Value image = node.inputs[side];
+      const Value addend = node.inputs[1 - side];
+      const Node* const found = producer(image, kAdders);
+      if (found == nullptr || found->inputs.size() > 3 || image.node == addend.node) continue;
+      if (graph_.type(addend) != found->outputs[0]) continue;
+      Node layer = *found;
+      GraphBuilder builder(rewriter_.graph());
+      if (layer.inputs.size() == 2) {
+        const TensorType weight = builder.type(layer.inputs[1]);
+        layer.inputs.push_back(builder.zeros({weight.dtype, Shape{weight.shape[0]}}));
+      }
+      layer.inputs.push_back(rewriter_.get(addend));
+      rewriter_.set({index, 0}, builder.call(layer.op->name, layer.inputs, layer.attributes));
+      return true;
+    }
+    return false;
+  }
+
+  const Graph& graph_;
+  std::vector<int> uses_;
+  Rewriter rewriter_;
+};
+
 }  // namespace
 
-Graph attach_activations(const Graph& graph) {
-  const std::vector<int> uses = count_uses(graph);
-  Rewriter rewriter(graph);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node& node = graph.nodes[i];
-    const auto index = static_cast<std::int32_t>(i);
-    if (is_any_of(node, kActivations)) {
-      const Value input = node.inputs[0];
-      const Node& producer = graph.node(input);
-      if (is_any_of(producer, kProducers) && producer.attributes.string("activation").empty() &&
-          uses[static_cast<std::size_t>(input.node)] == 1) {
-        // The producer was copied without activation; it has this one reader, so its copy can be changed.
-        const Value copied = rewriter.get(input);
-        rewriter.graph().nodes[static_cast<std::size_t>(copied.node)].attributes.set(
-            "activation", std::string(node.op->name));
-        rewriter.set({index, 0}, copied);
-        continue;
-      }
-    }
-    rewriter.copy(index);
-  }
-  return rewriter.finish();
-}
+Graph attach_post_ops(const Graph& graph) { return Attacher(graph).run(); }
 
 }  // namespace mxpipe

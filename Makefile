@@ -11,10 +11,10 @@ STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 
-.PHONY: help install run ui stop test slow check format bench asan tsan portable clean
+.PHONY: help install run ui stop test slow check format bench bench-quick bench-compare asan tsan portable clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 $(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/requirements.py $(NATIVE)
 	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/install.sh
@@ -44,8 +44,14 @@ format: $(STAMP) ## Put Python and C++ into the house style
 	@$(VENV)/bin/ruff check --fix --quiet $(wildcard $(SOURCES)) && $(VENV)/bin/ruff format --quiet $(wildcard $(SOURCES))
 	@git ls-files 'native/*.cpp' 'native/*.hpp' | xargs -r $(VENV)/bin/clang-format -i
 
-bench: $(STAMP) ## Ours, PyTorch's (installed into build/bench) and the machine's limits, in one run
-	@VENV=$(VENV) bash scripts/bench.sh $(BENCH)
+bench: $(STAMP) ## Ours, the peers' (installed into build/bench) and the machine's limits: hours; BENCH="--only T3"
+	@VENV=$(VENV) bash scripts/bench.sh full $(BENCH)
+
+bench-quick: $(STAMP) ## The same over fewer workloads, peers and rounds: under five minutes
+	@VENV=$(VENV) bash scripts/bench.sh quick $(BENCH)
+
+bench-compare: $(STAMP) ## The quick run; fails where it is 15% slower, against the peers, than the stored ratios
+	@VENV=$(VENV) bash scripts/bench.sh compare $(BENCH)
 
 asan: $(STAMP) ## The native tests under the address and undefined-behaviour sanitizers
 	@VENV=$(VENV) JOBS=$(JOBS) bash scripts/sanitize.sh address,undefined

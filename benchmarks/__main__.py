@@ -1,117 +1,106 @@
-"""`make bench`: one table of our steps, PyTorch's and the machine's limit, its JSON stored beside it.
+"""One table of our times, the best peer's and the machine's limits, from one interleaved run, kept as JSON.
 
-Engines run in processes of their own, in turn, several rounds; the median of the rounds' medians is shown.
+`python -m benchmarks --only T3 --dtypes bf16 --peers torch_keep` runs a part. Peers are found below
+build/bench (or BENCH_VENVS), where `make bench` installs them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flights, limits
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks import limits, notes, results, runner
+from benchmarks.peers import OURS, PEERS, QUICK, ROOT, USUAL
+from benchmarks.table import format_table, make_rows
+from benchmarks.workloads import WORKLOADS
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def run_worker(python: str, peer: str, workload: Workload, threads: int, extra: list[str]) -> dict[str, Any]:
-    """One process; its JSON line."""
-    command = [
-        python,
-        str(ROOT / "benchmarks" / "worker.py"),
-        peer,
-        workload.id,
-        "--threads",
-        str(threads),
-        *extra,
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if result.returncode != 0:
-        raise SystemExit(f"{peer} failed on {workload.id}:\n{result.stderr}")
-    return dict(json.loads(result.stdout.splitlines()[-1]))
+QUICK_JOBS = [
+    *((name, "fp32") for name in ("T1s", "T1", "T1b", "T4", "T5", "I1a", "I2a", "I3a", "I3b")),
+    *((name, "fp32") for name in ("M1a", "M1b", "M1c", "M1d", "M1e", "M1f", "M1g")),
+    *((name, "bf16") for name in ("T2b", "T3", "I1a", "I2a", "M1h")),
+    ("S1", "fp32"),
+]
 
 
-def measure(
-    workload: Workload, peers: dict[str, str], threads: int, rounds: int, extra: list[str]
-) -> dict[str, Any]:
-    """Median milliseconds a peer, with the runs interleaved; the largest difference of the first losses."""
-    medians: dict[str, list[float]] = {peer: [] for peer in peers}
-    losses: dict[str, list[float]] = {}
-    peaks: dict[str, float] = {}
-    for _ in range(rounds):
-        for peer, python in peers.items():
-            record = run_worker(python, peer, workload, threads, extra)
-            medians[peer].append(statistics.median(record["milliseconds"]))
-            losses[peer], peaks[peer] = record["losses"], record["peak_mb"]
-    row: dict[str, Any] = {
-        "id": workload.id,
-        "milliseconds": {peer: statistics.median(values) for peer, values in medians.items()},
-        "rounds": medians,
-        "peak_mb": peaks,
-    }
-    if workload.model == "mlp" and "torch" in losses:  # the flight step draws its own dropout
-        row["loss_difference"] = max(
-            abs(a - b) for a, b in zip(losses["mxpipe"], losses["torch"], strict=True)
-        )
-    return row
-
-
-def describe(row: dict[str, Any], workload: Workload, machine: dict[str, float]) -> str:
-    """One line of the table."""
-    times = row["milliseconds"]
-    ours, theirs = times["mxpipe"], times.get("torch")
-    ratio = f"{ours / theirs:6.2f}" if theirs else "     -"
-    torch = f"{theirs:9.3f}" if theirs else "        -"
-    limit = "        -"
-    share = "     -"
-    if workload.model == "mlp":
-        least = workload.flops() / machine["flops"] * 1e3
-        limit, share = f"{least:9.3f}", f"{least / ours:6.2f}"
-    difference = f"{row['loss_difference']:.1e}" if "loss_difference" in row else "-"
-    memory = "/".join(f"{value:.0f}" for value in row["peak_mb"].values())
-    figures = f"{ours:9.3f} {torch} {ratio} {limit} {share} {memory:>9} {difference:>8}"
-    return f"{workload.id:8} {figures}  {workload.description}"
-
-
-def main() -> None:
-    """Measures and prints; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that can import torch")
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a smaller set, one round, under five minutes")
+    parser.add_argument("--compare", action="store_true", help="exit with 1 where a stored ratio is exceeded")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="print a stored run instead of measuring")
+    parser.add_argument("--notes", action="store_true", help="write the reference's table into NOTES.md")
+    parser.add_argument("--only", nargs="*", choices=list(WORKLOADS), help="workloads; all by default")
+    parser.add_argument("--dtypes", nargs="*", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--peers", nargs="*", choices=[peer for peer in PEERS if peer != OURS])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=list(WORKLOADS), default=list(WORKLOADS))
-    options = parser.parse_args()
-    peers = {"mxpipe": sys.executable} | ({"torch": options.torch} if options.torch else {})
-    machine = limits.measure(options.threads)
-    print(
-        f"{options.threads} threads: {machine['flops'] / 1e9:.0f} GFLOP/s fp32,"
-        f" {machine['bytes'] / 1e9:.1f} GB/s\n"
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="of timed calls in one process")
+    parser.add_argument("--minutes", type=float, help="no process is started after them")
+    parser.add_argument("--reference", type=Path, default=results.REFERENCE, help="of --compare and --notes")
+    parser.add_argument(
+        "--keep", action="store_true", help="make the run the reference (with --table: that one)"
     )
-    print("step      ours ms  torch ms  ratio  limit ms  share   MB o/t  |dloss|  what")
-    rows = []
-    for name in options.only:
-        workload = WORKLOADS[name]
-        extra = flights.worker_arguments() if workload.model == "wide_and_deep" else []
-        if extra is None:
-            print(f"{name:8} (needs the snapshot that `make run` makes)")
-            continue
-        rows.append(measure(workload, peers, options.threads, options.rounds, extra))
-        print(describe(rows[-1], workload, machine), flush=True)
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    path = results / f"{platform.machine()}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(
-        json.dumps({"limits": machine, "threads": options.threads, "rows": rows}, indent=1) + "\n"
+    return parser.parse_args()
+
+
+def make_plan(options: argparse.Namespace) -> runner.Plan:
+    """What the options ask for."""
+    quick = options.quick
+    jobs = QUICK_JOBS if quick else [(one.id, dtype) for one in WORKLOADS.values() for dtype in one.dtypes]
+    peers = (QUICK if quick else USUAL) if options.peers is None else options.peers
+    return runner.Plan(
+        jobs=[job for job in jobs if job[0] in (options.only or WORKLOADS) and job[1] in options.dtypes],
+        peers=[OURS, *peers],
+        threads=options.threads,
+        rounds=options.rounds or (1 if quick else 3),
+        seconds=options.seconds or (1.0 if quick else 4.0),
+        minutes=options.minutes or (4.5 if quick else 240.0),
     )
-    print(f"\nratio: ours / torch; share: the limit's part of our time. Stored in {path.relative_to(ROOT)}")
+
+
+def measure(plan: runner.Plan) -> dict[str, Any]:
+    """Run it, saying what happens; stores and returns the document."""
+    machine = limits.measure(plan.threads)
+    rates = ", ".join(f"{name} {machine[name] / 1e9:.0f} GFLOP/s" for name in ("flops", "bf16", "amx"))
+    print(f"{results.processor()}, {plan.threads} threads: {rates}, copy {machine['copy'] / 1e9:.1f} GB/s")
+    records = []
+    for record in runner.run(plan):
+        records.append(record)
+        what = f"[{record['round']}] {record['workload']:<7} {record['dtype']} {record['peer']:<19}"
+        if record["status"] == "ok":
+            print(f"{what} {statistics.median(record['milliseconds']):.4g} ms", file=sys.stderr)
+        else:
+            print(f"{what} {record['status']}: {record['reason'].splitlines()[-1][:150]}", file=sys.stderr)
+    content = results.document(make_rows(records, machine), records, machine, plan.threads)
+    path = results.store(content)
+    print(f"\n{format_table(content['rows'])}\nstored in {path.relative_to(ROOT)}")
+    return content
+
+
+def main() -> int:
+    """See --help."""
+    options = parse()
+    if options.notes:
+        notes.write(results.load(options.reference))
+        return 0
+    if options.table:
+        content = results.load(options.table)
+        print(format_table(content["rows"]))
+    else:
+        content = measure(make_plan(options))
+    if options.keep:
+        results.keep(content)
+    if not options.compare:
+        return 0
+    lines, slower = results.compare(content["rows"], results.load(options.reference)["rows"])
+    print("\n".join(lines) or "as fast as the stored run")
+    return 1 if slower else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any
 
 from mxpipe import _native
 
-from .flops import count_flops
+from .counts import count_bytes, count_flops
 
 __all__ = ["ArenaBlock", "Operand", "PlanView", "Profile", "Step", "profile", "view"]
 
@@ -58,7 +58,7 @@ class Step:
         inputs: What it reads.
         outputs: What it writes.
         flops: Operations counted from the shapes.
-        bytes: Of all operands, each once.
+        bytes: Of all operands, each once; of a gathered table what is read.
         scratch_bytes: What it needs beside its operands.
         sources: Numbers of the steps whose results it reads.
         seconds: Shortest time of a profile; None where there was none.
@@ -245,7 +245,7 @@ def _view(report: dict[str, Any]) -> PlanView:
                 inputs,
                 outputs,
                 count_flops(raw),
-                sum(operand.bytes for operand in (*inputs, *outputs)),
+                count_bytes(raw),
                 raw["scratch_bytes"],
                 sources,
                 report["best_seconds"][number] if runs else None,

@@ -10,7 +10,7 @@ import pytest
 
 import mxpipe as mx
 from mxpipe.inspection import PlanView
-from mxpipe.inspection.flops import count_flops
+from mxpipe.inspection.counts import count_bytes, count_flops
 
 
 def make_step() -> tuple[mx.gluon.TrainStep, mx.gluon.nn.HybridSequential]:
@@ -142,3 +142,10 @@ def test_operations_are_counted_from_shapes(op, attributes, inputs, outputs, exp
         "outputs": [{"shape": shape} for shape in outputs],
     }
     assert count_flops(step) == expected
+
+
+def test_of_a_table_the_gathered_rows_are_counted():
+    table, ids, rows = {"bytes": 4000}, {"bytes": 16}, {"bytes": 80}
+    assert count_bytes({"op": "take_rows", "inputs": [table, ids], "outputs": [rows]}) == 176
+    assert count_bytes({"op": "scatter_rows", "inputs": [table, ids, rows], "outputs": [table]}) == 176
+    assert count_bytes({"op": "matmul", "inputs": [table, ids], "outputs": [rows]}) == 4096

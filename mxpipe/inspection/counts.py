@@ -1,6 +1,6 @@
-"""Floating-point operations of a plan's step, counted from shapes: a multiply-add is two.
+"""Floating-point operations and bytes of a plan's step, counted from shapes: a multiply-add is two.
 
-Enters: a step as `_native.plan_report` describes it. Leaves: a number. Only work that matrix instructions do,
+Enters: a step as `_native.plan_report` describes it. Leaves: numbers. Only work that matrix instructions do,
 reductions and elementwise arithmetic are counted; what moves data only counts as 0.
 """
 
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["count_flops"]
+__all__ = ["count_bytes", "count_flops"]
 
 _Shapes = Sequence[tuple[int, ...]]
 _Rule = Callable[[_Shapes, _Shapes, dict[str, Any]], int]
@@ -34,6 +34,29 @@ def count_flops(step: dict[str, Any]) -> int:
     outputs = [operand["shape"] for operand in step["outputs"]]
     rule = _RULES.get(step["op"])
     return rule(inputs, outputs, step["attributes"]) if rule else 0
+
+
+def count_bytes(step: dict[str, Any]) -> int:
+    """Bytes that one run of a step must move: each operand once, of a gathered table the rows that are read.
+
+    Args:
+        step: op, and inputs and outputs with their bytes.
+
+    Example:
+        >>> table, ids, rows = {"bytes": 4000}, {"bytes": 16}, {"bytes": 80}
+        >>> count_bytes({"op": "embedding", "inputs": [table, ids], "outputs": [rows]})
+        176
+    """
+    inputs = [int(operand["bytes"]) for operand in step["inputs"]]
+    outputs = [int(operand["bytes"]) for operand in step["outputs"]]
+    if step["op"] in _GATHERS:
+        return sum(inputs[1:]) + 2 * sum(outputs)
+    if step["op"] in _SCATTERS:
+        return sum(inputs[1:]) + inputs[-1]
+    return sum(inputs) + sum(outputs)
+
+
+_GATHERS, _SCATTERS = ("embedding", "take", "take_rows"), ("scatter_rows",)
 
 
 def _matmul(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:

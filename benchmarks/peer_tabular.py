@@ -48,4 +48,4 @@ def micro(workload: Any, dtype: str) -> Callable[[], Any]:
     indptr, indices, data, dense = workload.batch_data()
     matrix = mx.sparse.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, len(dense)))
     right = mx.np.array(dense)
-    return lambda: matrix @ right
+    return lambda index=0: matrix @ right

@@ -54,7 +54,7 @@ class Session:
         if spec.warm_start is not None:
             warm_start(self.net, self.preprocessor, spec.warm_start)
         self._trainer = self._make_trainer()
-        self._step = mx.gluon.TrainStep(self.net, self._loss, self._trainer)
+        self._step = mx.gluon.TrainStep(self.net, self._loss, self._trainer, spec.precision)
         self.net.hybridize()
         self._validation = self._make_validation()
 

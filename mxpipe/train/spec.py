@@ -191,6 +191,8 @@ class TrainSpec(Section):
         early_stopping: See :class:`EarlyStoppingSection`; needs a validation snapshot.
         warm_start: A model folder whose weights are the initial values where name and shape agree.
         threads: Threads of the engine; bits may depend on it. Null leaves the engine's default.
+        precision: "bfloat16" trains with matrix work in bfloat16; weights, and the model's predictions, are
+            float32 in any case.
 
     Raises:
         SpecificationError: On any field that does not fit.
@@ -222,6 +224,7 @@ class TrainSpec(Section):
     early_stopping: EarlyStoppingSection | None = None
     warm_start: str | None = None
     threads: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -235,6 +238,13 @@ class TrainSpec(Section):
         _positive(self.epochs, f"{path}.epochs")
         _positive(self.steps, f"{path}.steps")
         _positive(self.threads, f"{path}.threads")
+        known_precisions = ("float32", "bfloat16")
+        _require(
+            self.precision in known_precisions,
+            f"{path}.precision",
+            f"be one of {known_precisions}",
+            self.precision,
+        )
         _require(0 <= self.seed < 2**63, f"{path}.seed", "be at least 0 and below 2**63", self.seed)
         if self.early_stopping is not None:
             _require(

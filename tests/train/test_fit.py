@@ -173,6 +173,24 @@ def test_every_optimizer_goes_on_to_the_same_bytes(
     assert contents(tmp_path / "parts" / "model") == contents(tmp_path / "whole" / "model")
 
 
+def test_bfloat16_goes_on_to_the_same_bytes_and_learns_as_well(
+    undisturbed: Path, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    spec = make_spec(precision="bfloat16")
+    assert spec.digest() != make_spec().digest()
+    fit(spec, tmp_path / "whole")
+    for step in (1, 24):
+        fit(spec, tmp_path / "parts", callbacks=[StopAt(step, signal.SIGTERM)])
+    fit(spec, tmp_path / "parts")
+    model = contents(tmp_path / "whole" / "model")
+    assert model == contents(tmp_path / "parts" / "model")
+    assert model["weights.safetensors"] != contents(undisturbed / "model")["weights.safetensors"]
+    last = {
+        name: read_losses(folder)[-1][1] for name, folder in (("32", undisturbed), ("16", tmp_path / "whole"))
+    }
+    assert abs(last["16"] - last["32"]) < 0.02, last
+
+
 class Record(Callback):
     """Remembers what it was told, and fails each time."""
 

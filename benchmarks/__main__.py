@@ -34,6 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--compare", action="store_true", help="exit with 1 where a stored ratio is exceeded")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print a stored run instead of measuring")
     parser.add_argument("--notes", action="store_true", help="write the reference's table into NOTES.md")
+    parser.add_argument("--profiles", action="store_true", help="store what the steps of our plans take")
     parser.add_argument("--only", nargs="*", choices=list(WORKLOADS), help="workloads; all by default")
     parser.add_argument("--dtypes", nargs="*", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--peers", nargs="*", choices=[peer for peer in PEERS if peer != OURS])
@@ -63,7 +64,7 @@ def make_plan(options: argparse.Namespace) -> runner.Plan:
     )
 
 
-def measure(plan: runner.Plan) -> dict[str, Any]:
+def measure(plan: runner.Plan, profiles: bool) -> dict[str, Any]:
     """Run it, saying what happens; stores and returns the document."""
     machine = limits.measure(plan.threads)
     rates = ", ".join(f"{name} {machine[name] / 1e9:.0f} GFLOP/s" for name in ("flops", "bf16", "amx"))
@@ -79,6 +80,12 @@ def measure(plan: runner.Plan) -> dict[str, Any]:
     again = limits.measure(plan.threads)  # others may have disturbed one of them
     machine = {name: max(value, again[name]) for name, value in machine.items()}
     content = results.document(make_rows(records, machine), records, machine, plan.threads)
+    if profiles:
+        content["profiles"] = {
+            f"{name} {dtype}": runner.profile(name, dtype, plan.threads)
+            for name, dtype in plan.jobs
+            if WORKLOADS[name].kind != "startup" and WORKLOADS[name].model != "wide_and_deep"
+        }
     path = results.store(content)
     print(f"\n{format_table(content['rows'])}\nstored in {path.relative_to(ROOT)}")
     return content
@@ -94,7 +101,7 @@ def main() -> int:
         content = results.load(options.table)
         print(format_table(content["rows"]))
     else:
-        content = measure(make_plan(options))
+        content = measure(make_plan(options), options.profiles)
     if options.keep:
         results.keep(content)
     if not options.compare:

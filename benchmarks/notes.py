@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import OURS
+from benchmarks.table import MEMORY_TARGETS
 from benchmarks.workloads import WORKLOADS
 
 NOTES = Path(__file__).with_name("NOTES.md")
+LEAST_SHARE = 0.02  # of a plan's time, to be listed
 BEGIN, END = "<!-- measured: written by `python -m benchmarks --notes` -->\n", "<!-- end of measured -->\n"
 
 
@@ -27,12 +30,41 @@ def table(content: Mapping[str, Any]) -> str:
         "|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|",
         *[_line(row) for row in content["rows"]],
     ]
+    profiles = [
+        line
+        for name, profile in (content.get("profiles") or {}).items()
+        if profile
+        for line in _profile(name, profile)
+    ]
+    if profiles:
+        lines += [
+            "",
+            "Our plans, step by step (shortest of five runs), the kernels that take the most:",
+            *profiles,
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _profile(name: str, profile: Mapping[str, Any]) -> list[str]:
+    seconds = profile["seconds"] or math.inf
+    head = (
+        f"**{name}**: {profile['steps']} steps, {profile['flops'] / 1e9:.3g} GFLOP,"
+        f" {profile['bytes'] / 1e6:.4g} MB of operands, predicted peak {profile['peak_bytes'] / 1e6:.4g} MB,"
+        f" {seconds * 1e3:.4g} ms"
+    )
+    kinds = [
+        f"| {kind['op']}: {kind['kernel']} | {kind['steps']} | {kind['seconds'] * 1e3:.3g} |"
+        f" {kind['seconds'] / seconds:.0%} | {kind['flops'] / max(kind['seconds'], 1e-9) / 1e9:.0f} |"
+        f" {kind['bytes'] / max(kind['seconds'], 1e-9) / 1e9:.1f} |"
+        for kind in profile["kinds"]
+        if kind["seconds"] >= LEAST_SHARE * seconds
+    ]
+    columns = ["| kernel | steps | ms | share | GFLOP/s | GB/s |", "|---|--:|--:|--:|--:|--:|"]
+    return ["", head, "", *columns, *kinds]
 
 
 def _line(row: Mapping[str, Any]) -> str:
     workload, times, best = WORKLOADS[row["workload"]], row["milliseconds"], row["best"]
-    memory = row["memory"]
     ratio = row["ratio"]
     met = ratio is None or row["target"] is None or ratio <= row["target"]
     cells = [
@@ -47,10 +79,19 @@ def _line(row: Mapping[str, Any]) -> str:
         _number(row["target"]),
         _number(row["limit"]),
         f"{row['share']:.0%}" if row["share"] else "-",
-        f"{memory[OURS] / memory[best]:.2f}" if best else "-",
+        _memory(row),
         f"{row['difference']:.0e}" if row.get("difference") is not None else "-",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _memory(row: Mapping[str, Any]) -> str:
+    """Ours over the best peer's, bold above the target."""
+    if not row["best"]:
+        return "-"
+    part = row["memory"][OURS] / row["memory"][row["best"]]
+    above = part > MEMORY_TARGETS.get(row["workload"], math.inf)
+    return f"**{part:.2f}**" if above else f"{part:.2f}"
 
 
 def _number(value: float | None) -> str:

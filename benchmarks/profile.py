@@ -7,10 +7,29 @@ of the workload uses: sizes, predicted peak memory, the steps by kernel, and the
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+from typing import Any
 
 import mxpipe as mx
 from benchmarks import peer
 from benchmarks.workloads import WORKLOADS
+from mxpipe.inspection import PlanView, summary
+
+TOP = 6
+
+
+def summarize(plan: PlanView) -> dict[str, Any]:
+    """What is stored of a profile: sizes and the kinds of steps that take the most."""
+    return {
+        "steps": len(plan.steps),
+        "flops": plan.flops,
+        "bytes": plan.bytes,
+        "peak_bytes": plan.peak_bytes,
+        "arena_bytes": plan.arena_bytes,
+        "seconds": plan.seconds,
+        "kinds": [dataclasses.asdict(kind) for kind in plan.by_kind()[:TOP]],
+    }
 
 
 def main() -> None:
@@ -22,6 +41,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="the shortest time of each step is shown")
     parser.add_argument("--steps", type=int, default=25, help="how many of the slowest steps are listed")
     parser.add_argument("--draw", metavar="FILE", help="also draw the largest plan: .svg or .html")
+    parser.add_argument("--json", action="store_true", help="print a summary of the largest plan as JSON")
     options = parser.parse_args()
     workload = WORKLOADS[options.workload]
     peer.setup(options.threads)
@@ -37,11 +57,14 @@ def main() -> None:
     with mx.inspection.profile() as seen:
         for index in range(options.runs):
             call(index)
-    for plan in sorted(seen.plans, key=lambda plan: -(plan.run_seconds or 0.0)):
-        print(f"{plan}\n".split("\n   step")[0])
-        print(f"\n{plan.kinds()}\n\n{plan.table(by_time=True, limit=options.steps)}\n")
+    plans = sorted(seen.plans, key=lambda plan: -(plan.run_seconds or 0.0))
+    if options.json:
+        print(json.dumps(summarize(plans[0]) if plans else None))
+        return
+    for plan in plans:
+        print(f"{summary(plan)}\n\n{plan.kinds()}\n\n{plan.table(by_time=True, limit=options.steps)}\n")
     if options.draw:
-        max(seen.plans, key=lambda plan: plan.run_seconds or 0.0).draw(options.draw, workload.description)
+        plans[0].draw(options.draw, workload.description)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,18 @@ def run_one(peer: str, workload: str, dtype: str, threads: int, seconds: float) 
     return record | json.loads(line.removeprefix(MARK))
 
 
+def profile(workload: str, dtype: str, threads: int) -> dict[str, Any] | None:
+    """What the steps of our plan take; None where there is no plan, or no program."""
+    command = [sys.executable, "-m", "benchmarks.profile", workload, "--dtype", dtype, "--json"]
+    command += ["--threads", str(threads)]
+    variables = environment(OURS, threads)
+    result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=TIMEOUT)
+    if result.returncode != 0:
+        return None
+    found: dict[str, Any] | None = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
 @functools.cache
 def _flight_arguments() -> list[str] | None:
     return flights.worker_arguments()

@@ -36,6 +36,8 @@ TARGETS: dict[str, tuple[float, ...]] = {  # fp32, bf16
     "M1d": (0.4,),
     "S1": (0.15,),
 }
+MEMORY_TARGETS = {"T2": 0.6, "T3": 0.6}  # of the best peer's peak
+INSTALLED_TARGET = 0.2  # of the size of PyTorch's
 HEADER = (
     "work   dtype   ours ms   best ms  peer               ratio target  limit ms share"
     "   MB ours/best  ratio     diff"
@@ -131,6 +133,7 @@ def format_row(row: Row) -> str:
     ours = times[OURS]
     memory = row["memory"]
     theirs = memory.get(best) if best else None
+    share, limit = memory[OURS] / theirs if theirs else None, MEMORY_TARGETS.get(row["workload"], math.inf)
     parts = [
         f"{row['workload']:<7}{row['dtype']:<5}",
         number(ours, 10, 3),
@@ -142,7 +145,7 @@ def format_row(row: Row) -> str:
         number(row["limit"], 9, 3),
         number(row["share"], 5, 2),
         f"{memory[OURS]:8.0f}/{theirs or 0:<6.0f}",
-        number(memory[OURS] / theirs if theirs else None, 5, 2),
+        number(share, 5, 2) + ("!" if share and share > limit else " "),
         f"{row['difference']:9.1e}" if row.get("difference") is not None else "        -",
         " MISMATCH" if row.get("mismatch") else "",
     ]
@@ -156,7 +159,8 @@ def format_table(rows: Iterable[Row]) -> str:
     for row in rows:
         sizes = row.get("installed") or {}
         if sizes:
-            lines.append("installed: " + ", ".join(f"{peer} {size:.0f} MB" for peer, size in sizes.items()))
+            said = ", ".join(f"{peer} {size:.0f} MB" for peer, size in sizes.items())
+            lines.append(f"installed: {said} (target {INSTALLED_TARGET:g} of torch)")
     return "\n".join(lines)
 
 

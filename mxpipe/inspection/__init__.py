@@ -6,7 +6,7 @@ the plans that run are timed step by step. `mxpipe inspect` prints and draws the
 
 from __future__ import annotations
 
-from .plan import ArenaBlock, Operand, PlanView, Profile, Step, profile, view
+from .plan import ArenaBlock, Kind, Operand, PlanView, Profile, Step, profile, view
 from .text import summary
 
-__all__ = ["ArenaBlock", "Operand", "PlanView", "Profile", "Step", "profile", "summary", "view"]
+__all__ = ["ArenaBlock", "Kind", "Operand", "PlanView", "Profile", "Step", "profile", "summary", "view"]

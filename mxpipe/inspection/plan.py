@@ -16,7 +16,7 @@ from mxpipe import _native
 
 from .counts import count_bytes, count_flops
 
-__all__ = ["ArenaBlock", "Operand", "PlanView", "Profile", "Step", "profile", "view"]
+__all__ = ["ArenaBlock", "Kind", "Operand", "PlanView", "Profile", "Step", "profile", "view"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,27 @@ class ArenaBlock:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """All steps of one op that run the same kernel.
+
+    Attributes:
+        op: Name of the op.
+        kernel: What the kernel says about itself.
+        steps: How many.
+        seconds: Sum of their shortest times; 0 where there was no profile.
+        flops: Sum of their operations.
+        bytes: Sum of their bytes.
+    """
+
+    op: str
+    kernel: str
+    steps: int
+    seconds: float
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class PlanView:
     """A plan as data. `print(view)` gives the table of its steps.
 
@@ -162,6 +183,24 @@ class PlanView:
         from .text import step_table
 
         return step_table(self, by_time=by_time, limit=limit)
+
+    def by_kind(self) -> list[Kind]:
+        """The steps summed up by op and kernel, the slowest kind first, without a profile the largest."""
+        groups: dict[tuple[str, str], list[Step]] = {}
+        for step in self.steps:
+            groups.setdefault((step.op, step.kernel), []).append(step)
+        kinds = [
+            Kind(
+                op,
+                kernel,
+                len(steps),
+                sum(step.seconds or 0.0 for step in steps),
+                sum(step.flops for step in steps),
+                sum(step.bytes for step in steps),
+            )
+            for (op, kernel), steps in groups.items()
+        ]
+        return sorted(kinds, key=lambda kind: (kind.seconds, kind.bytes), reverse=True)
 
     def kinds(self) -> str:
         """The steps summed up by kernel, the slowest (or largest) kind first."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .plan import PlanView, Step
 
 __all__ = ["kind_table", "megabytes", "step_table", "summary"]
@@ -18,6 +16,7 @@ def megabytes(count: float) -> str:
 
 def summary(plan: PlanView) -> str:
     """Sizes, operations and, where it was profiled, the time of a run."""
+    moves = [step for step in plan.steps if step.op == "transpose"]
     packs = sum(1 for step in plan.steps for operand in step.inputs if operand.packed_bytes)
     every_run = sum(
         operand.packed_bytes for step in plan.steps for operand in step.inputs if not operand.packed_once
@@ -29,6 +28,7 @@ def summary(plan: PlanView) -> str:
         f" {megabytes(plan.output_bytes)}, constants {megabytes(plan.constant_bytes)}, kept packs"
         f" {megabytes(plan.packed_bytes)}",
         f"{packs} inputs in formats of the kernels' own ({megabytes(every_run)} packed where they change);"
+        f" {len(moves)} transposes ({megabytes(sum(step.bytes for step in moves))}),"
         f" {megabytes(plan.copies)} copied at the end",
     ]
     if plan.run_seconds is not None and plan.seconds is not None:
@@ -76,21 +76,13 @@ def _rates(flops: int, size: int, seconds: float) -> str:
 
 def kind_table(plan: PlanView) -> str:
     """Steps summed up by op and kernel."""
-    groups: dict[tuple[str, str], list[Step]] = {}
-    for step in plan.steps:
-        groups.setdefault((step.op, step.kernel), []).append(step)
     whole = plan.seconds or 0.0
-
-    def weight(steps: Sequence[Step]) -> tuple[float, int]:
-        return sum(step.seconds or 0.0 for step in steps), sum(step.bytes for step in steps)
-
     lines = ["  steps        ms  share     MFLOP       MiB  GFLOP/s    GB/s  op: kernel"]
-    for (op, kernel), steps in sorted(groups.items(), key=lambda item: weight(item[1]), reverse=True):
-        seconds, size = weight(steps)
-        flops = sum(step.flops for step in steps)
-        share = seconds / whole if whole else 0.0
+    for kind in plan.by_kind():
+        share = kind.seconds / whole if whole else 0.0
         lines.append(
-            f"{len(steps):7d} {seconds * 1e3:9.4f} {share:6.1%} {flops / 1e6:9.2f} {size / (1 << 20):9.2f}"
-            f" {_rates(flops, size, seconds)}  {op}: {kernel}"
+            f"{kind.steps:7d} {kind.seconds * 1e3:9.4f} {share:6.1%} {kind.flops / 1e6:9.2f}"
+            f" {kind.bytes / (1 << 20):9.2f} {_rates(kind.flops, kind.bytes, kind.seconds)}"
+            f"  {kind.op}: {kind.kernel}"
         )
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import data, loss, metric, model_zoo, nn, utils
+from . import data, loss, metric, model_zoo, nn, rnn, utils
 from .block import Block
 from .hybrid import BlockTrace, HybridBlock
 from .parameter import Constant, Parameter
@@ -24,5 +24,6 @@ __all__ = [
     "metric",
     "model_zoo",
     "nn",
+    "rnn",
     "utils",
 ]

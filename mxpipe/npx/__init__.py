@@ -38,6 +38,7 @@ from ._layers import (
     stop_gradient,
     waitall,
 )
+from ._recurrent import rnn, sequence_last, sequence_mask, sequence_reverse
 from ._rows import (
     csr_matmul,
     dot_interaction,
@@ -82,10 +83,14 @@ __all__ = [
     "relu",
     "reset_np",
     "reshape",
+    "rnn",
     "row_sparse_to_dense",
     "rsqrt",
     "save",
     "scatter_rows",
+    "sequence_last",
+    "sequence_mask",
+    "sequence_reverse",
     "set_np",
     "sigmoid",
     "silu",

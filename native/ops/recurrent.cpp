@@ -33,6 +33,9 @@ std::vector<InputSchema> forward_inputs(const Cell& cell) {
                                      {"hidden_bias", "array (" + rows + ",)"},
                                      {"h", "array (batch, units): the state before the first step"}};
   if (cell.has_c) inputs.push_back({"c", "array (batch, units): the memory before the first step"});
+  inputs.push_back({.name = "lengths",
+                    .doc = "int64 array (batch,): from this time step on a row keeps its state",
+                    .optional = true});
   return inputs;
 }
 
@@ -44,6 +47,15 @@ std::vector<AttributeSchema> cell_attributes(const Cell& cell) {
     attributes.push_back(attribute("activation", Attribute(std::string("tanh")), "tanh or relu"));
   }
   return attributes;
+}
+
+std::size_t states_of(const Cell& cell) { return cell.has_c ? 2 : 1; }
+// Where forward's optional input lies.
+std::size_t lengths_place(const Cell& cell) { return kH + states_of(cell); }
+
+void require_lengths(std::string_view op, const TensorType& lengths, std::int64_t batch) {
+  require(lengths == TensorType{DType::int64, Shape{batch}}, op,
+          "lengths must be int64, one for each row; got ", lengths, " for a batch of ", batch, ".");
 }
 
 void require_shape(std::string_view op, std::string_view name, const TensorType& type, const Shape& shape) {
@@ -66,6 +78,7 @@ InferTypes infer_forward(const Cell& cell) {
     const TensorType state{x.dtype, Shape{batch, units}};
     require_same_type(cell.name, "h", inputs[kH], "the state", state);
     if (cell.has_c) require_same_type(cell.name, "c", inputs[kC], "the state", state);
+    if (inputs.size() > lengths_place(cell)) require_lengths(cell.name, inputs[lengths_place(cell)], batch);
     for (const Place place : {kInputWeight, kHiddenWeight}) {
       require(inputs[place].dtype == x.dtype, cell.name, "weights must be of x's dtype; got ",
               inputs[place].dtype, " and ", x.dtype, ".");
@@ -92,7 +105,7 @@ InferTypes infer_forward(const Cell& cell) {
 }
 
 // The inputs of the backward op: the hidden weights, the gradients of the last states, what forward took and
-// gave, and the gradient of y, if there is one.
+// gave, the lengths and the gradient of y, if there are any.
 std::vector<InputSchema> backward_inputs(const Cell& cell) {
   std::vector<InputSchema> inputs = {{"hidden_weight", "array (gates * units, units)"},
                                      {"h_gradient", "gradient of the last h"}};
@@ -105,12 +118,14 @@ std::vector<InputSchema> backward_inputs(const Cell& cell) {
     inputs.push_back({"y", "the state after each step"});
   }
   if (cell.keeps) inputs.push_back({"gates", "the gates that forward kept"});
+  inputs.push_back(
+      {.name = "lengths", .doc = "those of forward, where the attribute says so", .optional = true});
   inputs.push_back({.name = "y_gradient", .doc = "gradient of y", .optional = true});
   return inputs;
 }
 
 InferTypes infer_backward(const Cell& cell) {
-  return [cell](Types inputs, const Attributes&) -> std::vector<TensorType> {
+  return [cell](Types inputs, const Attributes& attributes) -> std::vector<TensorType> {
     const std::string op = backward_of(cell);
     const TensorType& state = inputs[1];
     // Of LSTM the cells, else y: one state for each time step.
@@ -123,9 +138,15 @@ InferTypes infer_backward(const Cell& cell) {
     for (std::size_t i = 2; i < sequence; ++i)
       require_same_type(op, "a state", inputs[i], "h_gradient", state);
     if (cell.keeps) require_shape(op, "gates", inputs[sequence + 1], Shape{time, batch, 4 * units});
-    const std::size_t rest = sequence + (cell.keeps ? 2 : 1);
+    std::size_t rest = sequence + (cell.keeps ? 2 : 1);
+    require_same_dtype(op, inputs.first(rest));
+    if (attributes.boolean("lengths")) {
+      require(inputs.size() > rest, op, "lengths must be given where the attribute says so.");
+      require_lengths(op, inputs[rest++], batch);
+    }
+    require(inputs.size() <= rest + 1, op, "there must be no input behind y_gradient; got ", inputs.size(),
+            " inputs.");
     if (inputs.size() > rest) require_same_type(op, "y_gradient", inputs[rest], "the states", y);
-    require_same_dtype(op, inputs);
     const TensorType gates{y.dtype, Shape{time, batch, cell.gates * units}};
     std::vector<TensorType> outputs = {gates};
     if (cell.by_parts) outputs.push_back(gates);
@@ -179,8 +200,10 @@ GradientFunction forward_gradient(const Cell& cell) {
       inputs.push_back(call.outputs[0]);
       if (cell.keeps) inputs.push_back(call.outputs[2]);
     }
+    const bool lengths = call.inputs.size() > lengths_place(cell);
+    if (lengths) inputs.push_back(call.inputs.back());
     if (call.gradients[0].valid()) inputs.push_back(call.gradients[0]);
-    Attributes attributes{{"reverse", call.attributes.boolean("reverse")}};
+    Attributes attributes{{"reverse", call.attributes.boolean("reverse")}, {"lengths", lengths}};
     if (cell.name == kRnn.name) attributes.set("activation", call.attributes.string("activation"));
     const std::vector<Value> results = call.builder.call_all(backward_of(cell), inputs, attributes);
 
@@ -217,6 +240,7 @@ OpSchema forward_op(const Cell& cell, std::string doc) {
 std::vector<AttributeSchema> backward_attributes(const Cell& cell) {
   std::vector<AttributeSchema> attributes = cell_attributes(cell);
   std::erase_if(attributes, [](const AttributeSchema& schema) { return schema.name == "keep"; });
+  attributes.push_back(attribute("lengths", Attribute(false), "whether lengths are given"));
   return attributes;
 }
 

@@ -10,8 +10,9 @@ Example:
 
 from __future__ import annotations
 
-from . import encoder, recommender, tabular, vision
+from . import encoder, forecaster, recommender, tabular, vision
 from .encoder import transformer_encoder
+from .forecaster import lstm_forecaster
 from .recommender import dlrm
 from .registry import get_model, list_models, register
 from .tabular import logistic_regression, mlp, wide_and_deep
@@ -19,9 +20,11 @@ from .tabular import logistic_regression, mlp, wide_and_deep
 __all__ = [
     "dlrm",
     "encoder",
+    "forecaster",
     "get_model",
     "list_models",
     "logistic_regression",
+    "lstm_forecaster",
     "mlp",
     "recommender",
     "register",

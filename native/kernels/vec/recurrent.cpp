@@ -21,9 +21,8 @@ struct Sequence {
 
   // Which row of a (time, batch, ...) array belongs to row `row` of the batch in the step that runs
   // `index`th.
-  std::int64_t row_of(std::int64_t index, std::int64_t row) const {
-    return (reverse ? time - 1 - index : index) * batch + row;
-  }
+  std::int64_t row_of(std::int64_t index, std::int64_t row) const { return step(index) * batch + row; }
+  std::int64_t step(std::int64_t index) const { return reverse ? time - 1 - index : index; }
   // Rows of one thread's walk: a few walks a thread, so that a delayed one does not hold up the rest.
   std::int64_t grain() const {
     const std::int64_t walks = std::int64_t{2} * num_threads();
@@ -39,8 +38,8 @@ CellKind kind_of(const KernelRequest& request) {
 
 // ------------------------------------------------------------------------------------------------- forward
 
-// Inputs: x, the two weights, the two biases, h0, LSTM's c0. Outputs: y, h; of LSTM c and all c; but for RNN
-// the gates.
+// Inputs: x, the two weights, the two biases, h0, LSTM's c0, perhaps lengths. Outputs: y, h; of LSTM c and
+// all c; but for RNN the gates.
 template <typename T>
 class RecurrentKernel final : public Kernel {
  public:
@@ -90,12 +89,17 @@ class RecurrentKernel final : public Kernel {
                      .hidden_weights = source(2),
                      .input_bias = source(3),
                      .hidden_bias = source(4)};
+    const std::size_t states = lstm ? 2 : 1;
+    if (inputs.size() > 5 + states) {
+      step.lengths = static_cast<const std::int64_t*>(inputs[5 + states]) + begin;
+    }
     if (lstm) {
       std::copy_n(source(6) + first, size, result(2) + first);
       step.c = step.new_c = result(2) + first;
     }
     for (std::int64_t i = 0; i < s.time; ++i) {
       const std::int64_t row = s.row_of(i, begin);
+      step.time = s.step(i);
       step.x = source(0) + row * inputs_;
       step.new_h = result(0) + row * s.units;
       if (keep_) step.kept = result(lstm ? 4 : 2) + row * 4 * s.units;
@@ -116,9 +120,9 @@ class RecurrentKernel final : public Kernel {
 // ------------------------------------------------------------------------------------------------ backward
 
 // Where the inputs and outputs of the three backward ops lie; -1: not there. Inputs begin with the hidden
-// weights and the gradient of the last h, and may end with the gradient of y.
+// weights and the gradient of the last h, and may end with lengths and the gradient of y.
 struct BackwardPlaces {
-  int h0, y, dc, c0, cells, kept, y_gradient;
+  int h0, y, dc, c0, cells, kept, rest;
   int hidden_gates, dh0, dc0;  // outputs, after the gates
 };
 constexpr BackwardPlaces places_of(CellKind kind) {
@@ -135,7 +139,9 @@ class RecurrentBackwardKernel final : public Kernel {
     sequence_ = {kind_of(request), gates[0], gates[1], request.inputs[0].shape[1],
                  request.attributes.boolean("reverse")};
     width_ = gates[2];
-    if (static_cast<std::size_t>(places_.y_gradient) >= request.inputs.size()) places_.y_gradient = -1;
+    const int count = static_cast<int>(request.inputs.size());
+    if (request.attributes.boolean("lengths")) lengths_ = places_.rest++;
+    if (places_.rest < count) y_gradient_ = places_.rest;
   }
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
@@ -172,17 +178,21 @@ class RecurrentBackwardKernel final : public Kernel {
                          .weights = source(0, 0),
                          .dh = result(places_.dh0, first),
                          .dc = result(places_.dc0, first)};
+    if (lengths_ >= 0) {
+      step.lengths = static_cast<const std::int64_t*>(inputs[static_cast<std::size_t>(lengths_)]) + begin;
+    }
     std::copy_n(source(1, first), size, step.dh);
     if (step.dc != nullptr) std::copy_n(source(places_.dc, first), size, step.dc);
     for (std::int64_t i = s.time - 1; i >= 0; --i) {
       const std::int64_t row = s.row_of(i, begin), at = row * s.units;
       const std::int64_t before = i > 0 ? s.row_of(i - 1, begin) * s.units : 0;
+      step.time = s.step(i);
       step.h_before = i > 0 ? source(places_.y, before) : source(places_.h0, first);
       step.h = source(places_.y, at);
       step.c_before = i > 0 ? source(places_.cells, before) : source(places_.c0, first);
       step.c = source(places_.cells, at);
       step.kept = source(places_.kept, 4 * at);
-      step.y_gradient = source(places_.y_gradient, at);
+      step.y_gradient = source(y_gradient_, at);
       step.gates = result(0, row * width_);
       step.hidden_gates = result(places_.hidden_gates, row * width_);
       recurrent_functions<T>().gradient(step);
@@ -191,6 +201,7 @@ class RecurrentBackwardKernel final : public Kernel {
 
   Sequence sequence_;
   BackwardPlaces places_;
+  int lengths_ = -1, y_gradient_ = -1;
   std::int64_t width_ = 0;
 };
 

@@ -22,6 +22,9 @@ struct CellStep {
   const T* hidden_bias = nullptr;
   T* new_h = nullptr;
   T* new_c = nullptr;
+  // A row of a length of at most `time` keeps its state: it has ended. Null: none has.
+  const std::int64_t* lengths = nullptr;
+  std::int64_t time = 0;
   T* kept = nullptr;  // (rows, 4, units): LSTM i f g o, GRU r z n and the hidden part of n; null: not kept
 };
 
@@ -36,7 +39,9 @@ struct CellGradient {
   const T* c_before = nullptr;  // of LSTM, as c
   const T* c = nullptr;
   const T* kept = nullptr;
-  const T* y_gradient = nullptr;  // (rows, units) or null
+  const T* y_gradient = nullptr;          // (rows, units) or null
+  const std::int64_t* lengths = nullptr;  // as in CellStep
+  std::int64_t time = 0;
   T* dh = nullptr;
   T* dc = nullptr;
   T* gates = nullptr;         // (rows, gates * units): the gradient before the nonlinearities

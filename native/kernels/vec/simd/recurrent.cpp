@@ -77,6 +77,11 @@ template <int rows, int... slots, typename T>
   }
 }
 
+template <typename Step>
+bool has_ended(const Step& step, int64_t row) {
+  return step.lengths != nullptr && step.time >= step.lengths[row];
+}
+
 // ------------------------------------------------------------------------------------------------- forward
 
 // What a tile starts from: the biases of `count` units from `unit` on.
@@ -127,6 +132,17 @@ void finish_gru(const CellStep<T>& step, int64_t row, int64_t unit, int64_t coun
 }
 
 template <typename T>
+void finish_ended(const CellStep<T>& step, int64_t row, int64_t unit, int64_t count) {
+  for (int64_t j = row * step.units + unit; j < row * step.units + unit + count; ++j) {
+    step.new_h[j] = step.h[j];
+    if (step.new_c != nullptr) step.new_c[j] = step.c[j];
+  }
+  if (gates_of(step.kind) == 1) return;
+  const Tile<T> nothing = {};
+  keep(step, row, unit, count, nothing);
+}
+
+template <typename T>
 void finish_rnn(const CellStep<T>& step, int64_t row, int64_t unit, int64_t count, const Tile<T>& sums) {
   for (int slot = 0; slot < kSlots && slot * kLanes<T> < count; ++slot) {
     const Vec<T> x = sums[slot];
@@ -161,7 +177,13 @@ void step_tile(const CellStep<T>& step, int64_t row, int64_t block, const Tile<T
   const auto finish = step.kind == CellKind::lstm  ? finish_lstm<T>
                       : step.kind == CellKind::gru ? finish_gru<T>
                                                    : finish_rnn<T>;
-  for (int r = 0; r < rows; ++r) finish(step, row + r, unit, count, sums[r]);
+  for (int r = 0; r < rows; ++r) {
+    if (has_ended(step, row + r)) {
+      finish_ended(step, row + r, unit, count);
+    } else {
+      finish(step, row + r, unit, count, sums[r]);
+    }
+  }
 }
 
 // Calls body.template operator()<rows>() for the number of rows that is known only now.
@@ -260,11 +282,24 @@ void rnn_gates(const CellGradient<T>& step, int64_t row, int64_t unit, int64_t c
   store_some<T>(step.gates + at, count, relu ? select(h > Vec<T>{}, dh, Vec<T>{}) : dh * (T(1) - h * h));
 }
 
+// No gate had a say: the gradient of the state passes.
+template <typename T>
+void ended_gates(const CellGradient<T>& step, int64_t row, int64_t unit, int64_t count, Vec<T> dh) {
+  const int64_t gates = gates_of(step.kind);
+  for (int64_t gate = 0; gate < gates; ++gate) {
+    const int64_t at = (row * gates + gate) * step.units + unit;
+    store_some(step.gates + at, count, Vec<T>{});
+    if (step.hidden_gates != nullptr) store_some(step.hidden_gates + at, count, Vec<T>{});
+  }
+  store_some(step.dh + row * step.units + unit, count, dh);
+}
+
 template <typename T>
 void gate_gradients(const CellGradient<T>& step, int64_t row) {
-  const auto gates = step.kind == CellKind::lstm  ? lstm_gates<T>
-                     : step.kind == CellKind::gru ? gru_gates<T>
-                                                  : rnn_gates<T>;
+  const auto gates = has_ended(step, row)          ? ended_gates<T>
+                     : step.kind == CellKind::lstm ? lstm_gates<T>
+                     : step.kind == CellKind::gru  ? gru_gates<T>
+                                                   : rnn_gates<T>;
   for (int64_t unit = 0; unit < step.units; unit += kLanes<T>) {
     const int64_t at = row * step.units + unit, count = step.units - unit;
     Vec<T> dh = load_some(step.dh + at, count);
@@ -273,7 +308,7 @@ void gate_gradients(const CellGradient<T>& step, int64_t row) {
   }
 }
 
-// dh = gates times the hidden weights, plus for GRU what passed beside them.
+// dh = gates times the hidden weights, plus what passed beside them: of GRU, and where a row has ended.
 template <int rows, typename T>
 void product_tile(const CellGradient<T>& step, int64_t row, int64_t block) {
   const int64_t width = gates_of(step.kind) * step.units;
@@ -283,10 +318,11 @@ void product_tile(const CellGradient<T>& step, int64_t row, int64_t block) {
   multiply<rows, 0, 1, 2, 3>(sums, gates, width, step.weights + unit * width, width);
   for (int r = 0; r < rows; ++r) {
     T* dh = step.dh + (row + r) * step.units + unit;
+    const bool adds = step.kind == CellKind::gru || has_ended(step, row + r);
     for (int slot = 0; slot < kSlots; ++slot) {
       const int64_t offset = slot * kLanes<T>, count = step.units - unit - offset;
       if (count <= 0) break;
-      const Vec<T> beside = step.kind == CellKind::gru ? load_some(dh + offset, count) : Vec<T>{};
+      const Vec<T> beside = adds ? load_some(dh + offset, count) : Vec<T>{};
       store_some<T>(dh + offset, count, beside + sums[r][slot]);
     }
   }

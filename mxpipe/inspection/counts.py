@@ -74,13 +74,41 @@ def _convolution(many: tuple[int, ...], weight: tuple[int, ...]) -> int:
     return 2 * math.prod(many) * math.prod(weight[1:])
 
 
-def _attention(products: int) -> _Rule:
-    """So many products of (rows, columns) and (columns, depth) matrices; inputs begin with query and key."""
+def _attention(result: int, query: int, products: int) -> _Rule:
+    """So many products of scores and vectors.
+
+    Args:
+        result: Which input has the result's shape (batch, queries, heads, depth); -1 for the output.
+        query: Which input is the query, or query, key and value as one (batch, tokens, 3, heads, depth).
+        products: Two forward; backward makes the scores again, and two gradients of each product.
+    """
 
     def count(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
-        query = inputs[0]
-        keys = inputs[1] if len(inputs) > 1 and len(inputs[1]) == len(query) else query
-        return 2 * products * math.prod(query) * keys[-2]
+        packed = len(inputs[query]) == 5
+        keys = inputs[query if packed else query + 1][1]
+        shape = outputs[0] if result < 0 else inputs[result]
+        return 2 * products * math.prod(shape) * keys // (2 if attributes.get("causal") else 1)
+
+    return count
+
+
+def _recurrent(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+    """Inputs (time, batch, n) and states meet their weights (gates * units, n or units) at each time."""
+    steps = math.prod(inputs[0][:2])
+    return 2 * steps * (math.prod(inputs[1]) + math.prod(inputs[2]))
+
+
+def _recurrent_backward(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+    """The states' gradients; those of weights and inputs are products of their own."""
+    return 2 * math.prod(outputs[0][:2]) * math.prod(inputs[0])
+
+
+def _interaction(factor: int) -> _Rule:
+    """Dot products of all pairs of f + 1 vectors a sample: rows are (n, f, d)."""
+
+    def count(inputs: _Shapes, outputs: _Shapes, attributes: dict[str, Any]) -> int:
+        samples, others, depth = next(shape for shape in inputs if len(shape) == 3)
+        return factor * samples * (others + 1) * others * depth
 
     return count
 
@@ -100,9 +128,14 @@ _RULES: dict[str, _Rule] = {
     "convolution": lambda inputs, outputs, _: _convolution(outputs[0], inputs[1]),
     "convolution_backward_data": lambda inputs, outputs, _: _convolution(inputs[0], inputs[1]),
     "convolution_backward_weights": lambda inputs, outputs, _: _convolution(inputs[1], outputs[0]),
-    "deconvolution": lambda inputs, outputs, _: _convolution(inputs[0], inputs[1]),
-    "attention": _attention(2),
-    "attention_backward": _attention(5),  # the scores again, and one product a gradient and its factor
+    "attention": _attention(-1, 0, 2),
+    "attention_backward": _attention(1, 3, 5),
+    **dict.fromkeys(("lstm", "gru", "rnn"), _recurrent),
+    **dict.fromkeys(("lstm_backward", "gru_backward", "rnn_backward"), _recurrent_backward),
+    "csr_matmul": lambda inputs, outputs, _: 2 * math.prod(inputs[0]) * inputs[3][-1],
+    "csr_sampled_matmul": lambda inputs, outputs, _: 2 * math.prod(inputs[0]) * inputs[2][-1],
+    "dot_interaction": _interaction(1),
+    "dot_interaction_backward": _interaction(2),
 }
 
 _PER_ELEMENT = {

@@ -40,7 +40,7 @@ def to_svg(plan: PlanView, title: str) -> str:
         _text(_GAP, 18, title, size=14),
         *_headings(plan),
         *_arcs(plan),
-        *[part for step in plan.steps for part in _row(step, plan)],
+        *_rows(plan),
         *[_block(block, plan) for block in plan.arena if block.bytes],
         *_legend(height),
         "</svg>",
@@ -113,13 +113,19 @@ def _arcs(plan: PlanView) -> list[str]:
     return parts
 
 
-def _row(step: Step, plan: PlanView) -> list[str]:
+def _rows(plan: PlanView) -> list[str]:
+    measures = [step.seconds or 0.0 if plan.runs else float(step.bytes) for step in plan.steps]
+    largest = max(measures, default=0.0) or 1.0
+    parts = []
+    for step, measure in zip(plan.steps, measures, strict=True):
+        said = f"{measure * 1e3:.3f} ms" if plan.runs else megabytes(measure)
+        parts += _row(step, said, (_BARS - 64) * measure / largest)
+    return parts
+
+
+def _row(step: Step, said: str, length: float) -> list[str]:
     left = _GAP + _ARCS
     y = _TOP + _ROW * step.number
-    measure = [one.seconds or 0.0 if plan.runs else float(one.bytes) for one in plan.steps]
-    value, largest = measure[step.number], max(measure) or 1.0
-    said = f"{value * 1e3:.3f} ms" if plan.runs else megabytes(value)
-    length = (_BARS - 64) * value / largest
     details = (
         f"{step.number} {step.op}\n{step.kernel}\nreads {', '.join(map(str, step.inputs))}\n"
         f"writes {', '.join(map(str, step.outputs))}\n{step.flops / 1e6:.2f} MFLOP, {megabytes(step.bytes)}"

@@ -89,6 +89,7 @@ class HybridBlock(Block):
         self._active = False
         self._plans = PlanCache()
         self._precision: str | None = None
+        self._remat = False
 
     def register_child(self, block: Block, name: str | None = None) -> None:
         """Make a hybrid block a child; plans made before are dropped."""
@@ -100,13 +101,17 @@ class HybridBlock(Block):
         super().register_child(block, name)
         self._plans.clear()
 
-    def hybridize(self, active: bool = True, *, precision: Any = None, **options: Any) -> None:
+    def hybridize(
+        self, active: bool = True, *, precision: Any = None, remat: bool = False, **options: Any
+    ) -> None:
         """Run this block as compiled plans, or op by op again.
 
         Args:
             active: Whether to compile.
             precision: "bfloat16" does matrix work in bfloat16 and keeps the activations between in it. By
                 default what `amp.init` chose: float32.
+            remat: In training, let backward make again what is cheap to make (activations, normalisation)
+                instead of keeping it: the same numbers from less memory, a little slower.
             options: `static_alloc`, `static_shape` and the like of MXNet are accepted: plans always are both.
 
         Hooks of blocks inside do not run when a plan does.
@@ -118,8 +123,9 @@ class HybridBlock(Block):
             )
         self._active = active
         self._precision = None if precision is None else amp.precision(precision)
+        self._remat = remat
         self._plans.clear()
-        super().hybridize(active, precision=precision, **options)
+        super().hybridize(active, precision=precision, remat=remat, **options)
         inner: list[Block] = []
         self.apply(lambda block: inner.append(block) if block is not self else None)
         if active and any(block._forward_hooks or block._forward_pre_hooks for block in inner):
@@ -168,7 +174,7 @@ class HybridBlock(Block):
         traced, result = self._trace(arrays, structure, training)
         unique = {id(parameter): parameter for parameter in self.collect_params().values()}
         captured = tuple((parameter, parameter.data()) for parameter in unique.values())
-        return Plan(traced.compile(amp.precision(self._precision)), result, captured)
+        return Plan(traced.compile(amp.precision(self._precision), recompute=self._remat), result, captured)
 
     def _trace(self, arrays: list[Array], structure: Hashable, training: bool) -> tuple[Any, Hashable]:
         self.finish_deferred(*unflatten(structure, arrays))

@@ -45,6 +45,7 @@ class TrainStep:
         precision: "bfloat16" does matrix work in bfloat16 and keeps the activations between in it;
             parameters, their updates, statistics and losses stay float32. By default what `amp.init` chose:
             float32.
+        remat: Let backward make again what is cheap to make, as in `HybridBlock.hybridize`.
 
     Example:
         >>> import mxpipe as mx
@@ -59,7 +60,12 @@ class TrainStep:
     """
 
     def __init__(
-        self, net: HybridBlock, loss: Callable[..., Array], trainer: Trainer, precision: Any = None
+        self,
+        net: HybridBlock,
+        loss: Callable[..., Array],
+        trainer: Trainer,
+        precision: Any = None,
+        remat: bool = False,
     ) -> None:
         self._net = net
         self._loss = loss
@@ -67,6 +73,7 @@ class TrainStep:
         self._updates = trainer._updates
         self._plans = PlanCache()
         self._precision = amp.precision(precision)
+        self._remat = remat
 
     def __call__(self, *batch: Any, batch_size: float | None = None) -> Array:
         """Train on a batch.
@@ -163,4 +170,8 @@ class TrainStep:
         traced = _native.trace(run, arguments, True)
         unique = {id(parameter): parameter for parameter in self._net.collect_params().values()}
         others = tuple([(parameter, parameter.data()) for parameter in unique.values()])
-        return Plan(traced.compile(self._precision), None, (*others, *updates.captured(indices)))
+        return Plan(
+            traced.compile(self._precision, recompute=self._remat),
+            None,
+            (*others, *updates.captured(indices)),
+        )

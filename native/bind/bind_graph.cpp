@@ -259,9 +259,10 @@ Graph rename_inputs(Graph graph, const std::vector<std::string>& names) {
   return graph;
 }
 
-CompileOptions options_of(py::handle precision, bool fold) {
+CompileOptions options_of(py::handle precision, bool fold, bool recompute) {
   CompileOptions options;
   options.fold = fold;
+  options.recompute = recompute;
   options.precision = to_dtype(precision, "compile");
   const bool known = options.precision == DType::float32 || options.precision == DType::bfloat16;
   require(known, "compile", "precision must be float32 or bfloat16; got ", options.precision, ".");
@@ -282,12 +283,12 @@ std::shared_ptr<Compiled> compile_graph(const Graph& graph, const std::map<std::
     traced.inputs.push_back({TracedGraph::Source::capture, traced.captures.size()});
     traced.captures.push_back(found->second);
   }
-  return std::make_shared<Compiled>(std::move(traced), options_of(precision, fold));
+  return std::make_shared<Compiled>(std::move(traced), options_of(precision, fold, false));
 }
 
-py::object recompile(const py::object& self, py::handle precision, bool fold) {
+py::object recompile(const py::object& self, py::handle precision, bool fold, bool recompute) {
   const auto& compiled = self.cast<const Compiled&>();
-  const CompileOptions options = options_of(precision, fold);
+  const CompileOptions options = options_of(precision, fold, recompute);
   if (options == compiled.options()) return self;
   return py::cast(std::make_shared<Compiled>(compiled.traced(), options));
 }
@@ -322,7 +323,7 @@ py::list dump_passes(const Graph& graph, py::handle precision) {
     stream << dump.graph;
     result.append(py::make_tuple(std::string(dump.name), stream.str()));
   };
-  lower(transform(graph, options_of(precision, false), observe), observe);
+  lower(transform(graph, options_of(precision, false, false), observe), observe);
   return result;
 }
 
@@ -389,8 +390,10 @@ void bind_compiled_class(py::module_& module) {
                                                   "A traced function; calling it runs its plan. Thread-safe.")
       .def("__call__", &run)
       .def("compile", &recompile, py::arg("precision") = "float32", py::arg("fold") = false,
+           py::arg("recompute") = false,
            "This function for a precision: float32, or bfloat16 for matrix work and what lies between. With "
-           "fold, what scales and shifts a layer's channels becomes part of its captured weight.")
+           "fold, what scales and shifts a layer's channels becomes part of its captured weight. With "
+           "recompute, backward makes again what is cheap to make, and less memory is needed.")
       .def_property_readonly("graph", [](const Compiled& compiled) { return compiled.traced().graph; })
       .def_property_readonly("captures", [](const Compiled& compiled) { return compiled.traced().captures; })
       .def_property_readonly("sources", &describe_inputs,

@@ -33,8 +33,12 @@ struct Compiled::Frozen {
 // Splits a joint graph at `forward_size`: what backward reads of forward becomes its inputs.
 class GraphSplitter {
  public:
-  GraphSplitter(const Graph& joint, std::size_t forward_size, std::size_t outputs)
-      : joint_(joint), forward_size_(forward_size), forward_(joint), values_(joint.nodes.size()) {
+  GraphSplitter(const Graph& joint, std::size_t forward_size, std::size_t outputs, bool recompute)
+      : joint_(joint),
+        forward_size_(forward_size),
+        recompute_(recompute),
+        forward_(joint),
+        values_(joint.nodes.size()) {
     forward_.nodes.resize(forward_size);
     forward_.inputs.erase(
         std::remove_if(forward_.inputs.begin(), forward_.inputs.end(),
@@ -88,11 +92,13 @@ class GraphSplitter {
       residual_inputs_.push_back(i);
       mapped(value) = backward_.add_input(joint_.type(value), "residual");
     }
+    std::sort(residuals.begin(), residuals.end());  // what one is made of comes before it
     for (const Value value : residuals) {
       if (mapped(value).valid()) continue;
       if (is_remade(joint_.node(value))) {
         Node node = joint_.node(value);
-        mapped(value) = backward_.add_op(std::move(node));
+        for (Value& input : node.inputs) input = mapped(input);
+        mapped(value) = {backward_.add_op(std::move(node)).node, value.output};
       } else {
         forward_.outputs.push_back(value);
         mapped(value) = backward_.add_input(joint_.type(value), "residual");
@@ -100,13 +106,16 @@ class GraphSplitter {
     }
   }
 
-  // Made from nothing: cheaper again than kept.
-  static bool is_remade(const Node& node) {
-    return node.kind == NodeKind::constant || (node.kind == NodeKind::op && node.inputs.empty());
+  // Made from nothing, or, where that is asked for, cheaply from what is at hand: again rather than kept.
+  bool is_remade(const Node& node) {
+    if (node.kind == NodeKind::constant || (node.kind == NodeKind::op && node.inputs.empty())) return true;
+    return recompute_ && is_cheap(node) &&
+           std::all_of(node.inputs.begin(), node.inputs.end(), [&](Value v) { return mapped(v).valid(); });
   }
 
   const Graph& joint_;
   std::size_t forward_size_;
+  bool recompute_;
   Graph forward_;
   Graph backward_;
   std::vector<std::vector<Value>> values_;
@@ -295,7 +304,7 @@ std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(
       results.push_back(gradient.dense);
     }
   }
-  GraphSplitter splitter(joint, forward_size, output_count);
+  GraphSplitter splitter(joint, forward_size, output_count, options_.recompute);
   splitter.split(results);
   made->residual_inputs = splitter.residual_inputs();
   made->forward = std::make_unique<Plan>(transform(splitter.take_forward(), options_));

@@ -21,6 +21,8 @@ struct CompileOptions {
   DType precision = DType::float32;
   // Arithmetic on weights that changes the last bits may be done once, ahead: inference sessions ask for it.
   bool fold = false;
+  // What backward can make again cheaply is not kept for it: less memory, a little more time.
+  bool recompute = false;
   // Inputs that keep their values from call to call: weights in inference. Filled in by exec.
   std::vector<bool> frozen{};
 
@@ -41,6 +43,11 @@ Graph fuse_norms(const Graph& graph);
 
 // Mixed precision, where the options ask for it (see amp.cpp).
 Graph mix_precision(const Graph& graph, const CompileOptions& options);
+
+// Values that backward makes again instead of forward keeping them, where the options ask for it.
+Graph recompute(const Graph& graph, const CompileOptions& options);
+// Whether making a node's results again costs little beside matrix work: about a pass over memory.
+bool is_cheap(const Node& node);
 
 // Images become channels-last (see layout.cpp).
 Graph choose_layouts(const Graph& graph);

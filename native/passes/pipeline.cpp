@@ -25,6 +25,7 @@ constexpr std::array kTransforms{
     Pass{"post_ops", without_options<attach_post_ops>},
     Pass{"amp", mix_precision},
     Pass{"layout", without_options<choose_layouts>},
+    Pass{"recompute", recompute},
 };
 
 constexpr std::array kLowerings{

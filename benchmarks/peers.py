@@ -62,7 +62,7 @@ PEERS = {
 }
 OURS = "mxpipe"
 USUAL = ("torch", "torch_keep", "torch_compile_keep", "jax_keep", "openvino", "onnxruntime")
-QUICK = ("torch_keep", "openvino")
+QUICK = ("torch_keep", "openvino", "onnxruntime")
 
 
 def environment(peer: str, threads: int) -> dict[str, str]:

@@ -89,14 +89,15 @@ def newest(folder: Path = FOLDER) -> Path:
 
 def compare(
     new: Sequence[dict[str, Any]], old: Sequence[dict[str, Any]], tolerance: float = 0.15
-) -> tuple[list[str], int]:
-    """Lines about what both runs measured, and how many rows became slower than tolerated.
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Lines about what both runs measured, and the (workload, dtype) that became slower than tolerated.
 
     Ratios are compared, ours to the peers that both runs had: machines and their moods cancel. Only where
     they share no peer, the limit's share is.
     """
     before = {(row["workload"], row["dtype"]): row for row in old}
-    lines, slower = [], 0
+    lines: list[str] = []
+    slower: list[tuple[str, str]] = []
     for row in new:
         known = before.pop((row["workload"], row["dtype"]), None)
         if known is None:
@@ -105,7 +106,8 @@ def compare(
         if change is None:
             continue
         worse = change > 1 + tolerance
-        slower += worse
+        if worse:
+            slower.append((row["workload"], row["dtype"]))
         if worse or change < 1 / (1 + tolerance):
             verdict = "SLOWER" if worse else "faster"
             what = f"{row['workload']:<8}{row['dtype']:<6}"

@@ -20,10 +20,8 @@ peer() {  # peer NAME REQUIREMENT...: an environment of that name, made once
 
 peer torch torch==2.13.0 numpy
 peer openvino openvino==2026.4.1 onnx==1.23.2
-if [ "$mode" = full ]; then
-  peer jax jax==0.10.2 jaxlib==0.10.2
-  peer onnxruntime onnxruntime==1.31.1 onnx==1.23.2
-fi
+peer onnxruntime onnxruntime==1.31.1 onnx==1.23.2
+[ "$mode" != full ] || peer jax jax==0.10.2 jaxlib==0.10.2
 case $mode in
   full) "$VENV/bin/python" -m benchmarks "$@" && "$VENV/bin/python" -m benchmarks.loader ;;
   quick) "$VENV/bin/python" -m benchmarks --quick "$@" ;;

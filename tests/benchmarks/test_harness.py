@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import notes, peer, results, runner, table
 from benchmarks.limits import least_milliseconds
 from benchmarks.peers import OURS, PEERS, QUICK, USUAL, environment
@@ -95,25 +96,25 @@ def test_limits_take_the_fastest_unit_that_there_is():
 
 
 def test_comparison_finds_what_became_slower():
-    assert results.compare(rows_of(1.1, 2), rows_of(1, 2)) == ([], 0)
+    assert results.compare(rows_of(1.1, 2), rows_of(1, 2)) == ([], [])
     lines, slower = results.compare(rows_of(1.2, 2), rows_of(1, 2))
-    assert slower == 1
+    assert slower == [("T1", "fp32")]
     assert "SLOWER" in lines[0]
     # a slower machine slows both
-    assert results.compare(rows_of(3, 6), rows_of(1, 2)) == ([], 0)
+    assert results.compare(rows_of(3, 6), rows_of(1, 2)) == ([], [])
     lines, slower = results.compare(rows_of(0.5, 2), rows_of(1, 2))
-    assert slower == 0
+    assert slower == []
     assert "faster" in lines[0]
 
 
 def test_comparison_uses_the_peers_that_both_runs_had():
     old = table.make_rows([record(OURS, [1]), record("torch", [2]), record("jax", [1])], MACHINE)
-    assert results.compare(rows_of(1, 2), old) == ([], 0)
+    assert results.compare(rows_of(1, 2), old) == ([], [])
     alone = table.make_rows([record(OURS, [2.0])], MACHINE)
     lines, slower = results.compare(alone, old)
-    assert slower == 1  # by the limit's share
+    assert slower == [("T1", "fp32")]  # by the limit's share
     lines, slower = results.compare([], old)
-    assert slower == 0
+    assert slower == []
     assert "not measured" in lines[0]
 
 
@@ -205,3 +206,22 @@ def test_a_process_measures_and_a_missing_peer_is_said(monkeypatch: pytest.Monke
 def test_no_process_starts_after_the_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner, "run_one", lambda *_: pytest.fail("started"))
     assert list(runner.run(runner.Plan([("T1", "fp32")], [OURS], 1, 1, 1.0, minutes=0.0))) == []
+
+
+def test_what_became_slower_is_measured_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    plan = runner.Plan([("T1", "fp32")], [OURS], 1, 1, 1.0, 1.0)
+    asked = []
+
+    def measure(plan: runner.Plan, profiles: bool) -> dict:
+        asked.append(plan)
+        return {"rows": rows_of(1, 2)}
+
+    monkeypatch.setattr(command, "measure", measure)
+    old = {"rows": rows_of(1, 2)}
+    assert command.compare({"rows": rows_of(1, 2)}, old, plan) == 0
+    assert asked == []
+    assert command.compare({"rows": rows_of(2, 2)}, old, plan) == 0
+    assert asked[0].jobs == [("T1", "fp32")]
+    assert asked[0].rounds == command.AGAIN
+    assert command.compare({"rows": rows_of(2, 2)}, old, None) == 1
+    assert "SLOWER" in capsys.readouterr().out

@@ -273,8 +273,10 @@ class ElementwiseKernel final : public Kernel {
  public:
   ElementwiseKernel(const Program& program, const IsaTable& table)
       : table_(table), program_(prepare(program, table)) {
-    const auto cost = static_cast<std::int64_t>(std::max<std::size_t>(1, program_.instructions / 4));
-    grain_ = std::max<std::int64_t>(grain_for(cost) / kMaxGrainUnit * kMaxGrainUnit, kMaxGrainUnit);
+    // Measured: about a nanosecond for an element and 40 instructions, and seldom less for its memory.
+    const auto cost = static_cast<std::int64_t>(std::max<std::size_t>(1, program_.instructions / 10));
+    grain_ =
+        std::max<std::int64_t>(grain_for(cost, kChunkWork) / kMaxGrainUnit * kMaxGrainUnit, kMaxGrainUnit);
   }
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
@@ -294,6 +296,8 @@ class ElementwiseKernel final : public Kernel {
 
  private:
   static constexpr std::int64_t kMaxGrainUnit = 4096;
+  // 15 us: a second thread that has gone to sleep is woken for no less than 60.
+  static constexpr std::int64_t kChunkWork = 3 << 14;
 
   template <typename Body>
   void with_runner(std::span<const void* const> inputs, std::span<void* const> outputs,

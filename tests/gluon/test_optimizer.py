@@ -36,6 +36,24 @@ def adagrad(weight, gradient, state, count, lr=0.1, eps=1e-6, wd=0.0, initial=0.
     return weight - lr * gradient / (np.sqrt(history) + eps), {"history": history}
 
 
+def rmsprop(weight, gradient, state, count, lr=0.1, rho=0.9, momentum=0.9, eps=1e-8, centered=False, wd=0.0):
+    gradient = gradient + wd * weight
+    variance = rho * state.get("variance", 0.0) + (1 - rho) * gradient**2
+    if not centered:
+        return weight - lr * gradient / (np.sqrt(variance) + eps), {"variance": variance}
+    mean = rho * state.get("mean", 0.0) + (1 - rho) * gradient
+    step = momentum * state.get("step", 0.0) + lr * gradient / np.sqrt(variance - mean**2 + eps)
+    return weight - step, {"variance": variance, "mean": mean, "step": step}
+
+
+def ftrl(weight, gradient, state, count, lr=0.1, lamda1=0.01, beta=1.0, wd=0.0):
+    n = state.get("n", 0.0) + gradient**2
+    sigma = (np.sqrt(n) - np.sqrt(state.get("n", 0.0))) / lr
+    z = state.get("z", 0.0) + gradient - sigma * weight
+    leader = -(z - np.sign(z) * lamda1) / ((beta + np.sqrt(n)) / lr + wd)
+    return np.where(np.abs(z) <= lamda1, 0.0, leader), {"n": n, "z": z}
+
+
 CASES = [
     ("sgd", {}, sgd, {}),
     ("sgd", {"wd": 0.1}, sgd, {"wd": 0.1}),
@@ -49,6 +67,12 @@ CASES = [
     ("adamw", {"wd": 0.1}, adam, {"wd": 0.1, "decoupled": True, "eps": 1e-6}),
     ("adagrad", {}, adagrad, {}),
     ("adagrad", {"initial_accumulator_value": 0.5, "wd": 0.1}, adagrad, {"initial": 0.5, "wd": 0.1}),
+    ("rmsprop", {}, rmsprop, {}),
+    ("rmsprop", {"rho": 0.8, "epsilon": 0.1, "wd": 0.1}, rmsprop, {"rho": 0.8, "eps": 0.1, "wd": 0.1}),
+    ("rmsprop", {"centered": True, "epsilon": 1e-2, "momentum": 0.5}, rmsprop,
+     {"centered": True, "eps": 1e-2, "momentum": 0.5}),
+    ("ftrl", {}, ftrl, {}),
+    ("ftrl", {"lamda1": 0.3, "beta": 0.5, "wd": 0.1}, ftrl, {"lamda1": 0.3, "beta": 0.5, "wd": 0.1}),
 ]  # fmt: skip
 NAMES = [f"{name}-{'-'.join(arguments)}" for name, arguments, _, _ in CASES]
 

@@ -54,7 +54,7 @@ def test_memoryless_rules_train_alike(door, optimizer, arguments):
     )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop", "ftrl"])
 def test_doors_agree(optimizer):
     arguments = {"momentum": 0.9, "wd": 0.1} if optimizer == "sgd" else {"wd": 0.1}
     eager = train(True, "eager", optimizer, arguments)

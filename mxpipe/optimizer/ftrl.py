@@ -58,5 +58,5 @@ class Ftrl(Optimizer):
         sum_of_squares = states[1] + np.square(gradient)
         root = np.sqrt(sum_of_squares)
         z = states[0] + gradient - (root - np.sqrt(states[1])) / rate * weight
-        excess = np.maximum(np.abs(z) - self.lamda1, 0.0)
-        return -np.sign(z) * excess / ((self.beta + root) / rate + wd), (z, sum_of_squares)
+        excess = np.clip(z, -self.lamda1, self.lamda1) - z  # -sign(z) * max(|z| - lamda1, 0)
+        return excess / ((self.beta + root) / rate + wd), (z, sum_of_squares)

@@ -20,7 +20,7 @@ TensorType integers(std::initializer_list<std::int64_t> shape) { return {DType::
 ArrayPtr random_array(const TensorType& type) {
   ArrayPtr array = Array::empty(type);
   const Tensor values = type.dtype == DType::float32 ? random_floats(type.shape, -1, 1)
-                                                     : random_integers(type.dtype, type.shape, 0, 3);
+                                                     : random_integers(type.dtype, type.shape, 0, 2);
   if (type.bytes() != 0) std::memcpy(array->data(), values.buffer->data(), type.bytes());
   return array;
 }

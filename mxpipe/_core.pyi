@@ -98,7 +98,6 @@ _SingleOp: TypeAlias = Literal[
     "slice_scatter",
     "softmax",
     "softmax_backward",
-    "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "softplus",
     "sqrt",
@@ -128,6 +127,8 @@ _SeveralOp: TypeAlias = Literal[
     "max_pool",
     "rnn",
     "rnn_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_and_gradient",
     "unique_rows",
 ]
 # --- end of the names

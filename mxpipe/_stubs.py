@@ -27,6 +27,8 @@ SEVERAL = (
     "max_pool",
     "rnn",
     "rnn_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_and_gradient",
     "unique_rows",
 )
 

@@ -344,7 +344,7 @@ def softmax_cross_entropy(data: ArrayLike, label: ArrayLike) -> Array:
         >>> npx.softmax_cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))
         array([0.6931472])
     """
-    return invoke("softmax_cross_entropy", (data, as_indices("softmax_cross_entropy", label)), {})
+    return invoke("softmax_cross_entropy", (data, as_indices("softmax_cross_entropy", label)), {})[0]
 
 
 @public

@@ -80,22 +80,45 @@ TensorType loss_type(const TensorType& logits) {
   return {compute_dtype(logits.dtype), Shape{logits.shape[0]}};
 }
 
-// z = g * (softmax(logits) - one_hot(labels)) row by row; h is the gradient of z.
+// `values` (n,) as a column beside (n, classes).
+Term column(const Term& values) { return values.reshape({values.type().shape[0], 1}); }
+
+// exp(logits - log_sum).
+Term probabilities(const Term& logits, const Term& log_sum) {
+  return (logits.cast(log_sum.type().dtype) - column(log_sum)).call("exp");
+}
+
+std::vector<Gradient> cross_entropy_gradient(const GradientCall& call) {
+  const Term logits = input(call, 0);
+  const DType dtype = logits.type().dtype;
+  std::vector<Gradient> result(2);
+  if (call.gradients[0].valid()) {
+    result[0] = gradient(call).call("softmax_cross_entropy_backward",
+                                    {call.inputs[0], call.inputs[1], call.outputs[1]});
+  }
+  if (call.gradients[1].valid()) {
+    const Term more = column(gradient(call, 1)) * probabilities(logits, output(call, 1));
+    result[0] =
+        result[0].is_none() ? more.cast(dtype) : Term(call.builder, result[0].dense) + more.cast(dtype);
+  }
+  return result;
+}
+
+// z = g * (exp(logits - log_sum) - one_hot(labels)) row by row; h is the gradient of z.
 std::vector<Gradient> cross_entropy_second(const GradientCall& call) {
-  std::vector<Gradient> result(3);
+  std::vector<Gradient> result(4);
   const Term logits = input(call, 1);
   const Shape& shape = logits.type().shape;
   const DType dtype = compute_dtype(logits.type().dtype);
   const Term h = gradient(call).cast(dtype);
-  const Term p = logits.cast(dtype).call("softmax", {{"axis", std::int64_t{1}}});
+  const Term p = probabilities(logits, input(call, 3));
+  const Term slope = column(input(call, 0)) * h * p;
   if (call.needed[0]) {
     const Term codes = input(call, 2).call("one_hot", {{"depth", shape[1]}, {"dtype", dtype}});
     result[0] = (h * (p - codes)).sum(1).reshape({shape[0]});
   }
-  if (call.needed[1]) {
-    const Term g = input(call, 0).reshape({shape[0], 1});
-    result[1] = (g * h.call("softmax_backward", {p}, {{"axis", std::int64_t{1}}})).cast(logits.type().dtype);
-  }
+  if (call.needed[1]) result[1] = slope.cast(logits.type().dtype);
+  if (call.needed[3]) result[3] = -slope.sum(1).reshape({shape[0]});
   return result;
 }
 
@@ -156,41 +179,62 @@ array([ 0., -1.])
 MXPIPE_OP({
     .name = "softmax_cross_entropy",
     .doc =
-        R"(-log_softmax(logits)[i, labels[i]] for each row i. A label outside [0, classes) raises OperatorError.
+        R"(-log_softmax(logits)[i, labels[i]] for each row i, and log(sum(exp(logits[i]))), which its gradient needs.
 
-The loss is float32, or float64 for float64 logits.
+Both are float32, or float64 for float64 logits. A label outside [0, classes) raises OperatorError.
 
->>> npx.softmax_cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))
-array([0.6931472])
+>>> _native.invoke("softmax_cross_entropy", [np.array([[0.0, 0.0]]), np.array([1])], {})
+(array([0.6931472]), array([0.6931472]))
 )",
     .inputs = {{"logits", "array (n, classes) of a floating dtype"}, {"labels", "int32 or int64 array (n,)"}},
     .infer = [](Types inputs, const Attributes&) -> std::vector<TensorType> {
       require_logits("softmax_cross_entropy", inputs[0], inputs[1]);
-      return {loss_type(inputs[0])};
+      return {loss_type(inputs[0]), loss_type(inputs[0])};
     },
-    .gradient = [](const GradientCall& call) -> std::vector<Gradient> {
-      return {gradient(call).call("softmax_cross_entropy_backward", {call.inputs[0], call.inputs[1]}),
-              Gradient()};
-    },
+    .gradient = cross_entropy_gradient,
 });
 
 MXPIPE_OP({
     .name = "softmax_cross_entropy_backward",
     .doc = R"(g * (softmax(logits) - one_hot(labels)), row by row: the gradient of softmax_cross_entropy.
 
->>> logits, labels = np.array([[0.0, 0.0]]), np.array([1])
->>> _native.invoke("softmax_cross_entropy_backward", [np.array([1.0]), logits, labels], {})
+>>> logits, labels, log_sum = np.array([[0.0, 0.0]]), np.array([1]), np.array([0.6931472])
+>>> _native.invoke("softmax_cross_entropy_backward", [np.array([1.0]), logits, labels, log_sum], {})
 array([[ 0.5, -0.5]])
 )",
     .inputs = {{"g", "gradient of the loss, (n,)"},
                {"logits", "array (n, classes)"},
-               {"labels", "int32 or int64 array (n,)"}},
+               {"labels", "int32 or int64 array (n,)"},
+               {"log_sum", "log(sum(exp)) of each row, as forward gave it, (n,)"}},
     .infer = [](Types inputs, const Attributes&) -> std::vector<TensorType> {
-      require_logits("softmax_cross_entropy_backward", inputs[1], inputs[2]);
-      require_same_type("softmax_cross_entropy_backward", "g", inputs[0], "the loss", loss_type(inputs[1]));
+      constexpr std::string_view op = "softmax_cross_entropy_backward";
+      require_logits(op, inputs[1], inputs[2]);
+      require_same_type(op, "g", inputs[0], "the loss", loss_type(inputs[1]));
+      require_same_type(op, "log_sum", inputs[3], "the loss", loss_type(inputs[1]));
       return {inputs[1]};
     },
     .gradient = cross_entropy_second,
+});
+
+MXPIPE_OP({
+    .name = "softmax_cross_entropy_and_gradient",
+    .doc = R"(The results of softmax_cross_entropy, and its gradient for a g that is known before the loss.
+
+The logits are read from memory once for both. Passes make it of the two ops; see passes/losses.cpp.
+
+>>> logits, labels, g = np.array([[0.0, 0.0]]), np.array([1]), np.array([1.0])
+>>> _native.invoke("softmax_cross_entropy_and_gradient", [logits, labels, g], {})
+(array([0.6931472]), array([0.6931472]), array([[ 0.5, -0.5]]))
+)",
+    .inputs = {{"logits", "array (n, classes) of a floating dtype"},
+               {"labels", "int32 or int64 array (n,)"},
+               {"g", "gradient of the loss, (n,)"}},
+    .infer = [](Types inputs, const Attributes&) -> std::vector<TensorType> {
+      constexpr std::string_view op = "softmax_cross_entropy_and_gradient";
+      require_logits(op, inputs[0], inputs[1]);
+      require_same_type(op, "g", inputs[2], "the loss", loss_type(inputs[0]));
+      return {loss_type(inputs[0]), loss_type(inputs[0]), inputs[0]};
+    },
 });
 
 }  // namespace mxpipe::ops

@@ -41,6 +41,9 @@ Graph fold_channels(const Graph& graph, const CompileOptions& options);
 // relu and the addition of a residual become part of the batch norm before them, forward and backward.
 Graph fuse_norms(const Graph& graph);
 
+// Softmax cross entropy and its gradient become one pass over the logits.
+Graph join_losses(const Graph& graph);
+
 // Mixed precision, where the options ask for it (see amp.cpp).
 Graph mix_precision(const Graph& graph, const CompileOptions& options);
 

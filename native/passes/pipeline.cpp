@@ -22,6 +22,7 @@ constexpr std::array kTransforms{
     Pass{"simplify", without_options<simplify>},
     Pass{"fold", fold_channels},
     Pass{"norms", without_options<fuse_norms>},
+    Pass{"losses", without_options<join_losses>},
     Pass{"post_ops", without_options<attach_post_ops>},
     Pass{"amp", mix_precision},
     Pass{"layout", without_options<choose_layouts>},

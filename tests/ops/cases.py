@@ -13,6 +13,7 @@ import cases_convolution
 import cases_elementwise
 import cases_normalization
 import cases_recurrent
+import cases_softmax
 import cases_sparse
 import numpy as np
 import references as ref
@@ -24,17 +25,12 @@ from rows import (
     accumulated,
     always,
     call,
-    compute,
     ids,
     real,
     reduction,
     same,
-    softmax_backward_like,
-    softmax_like,
-    statistics,
     unique_ids,
 )
-from scipy import special
 
 WHOLE = 2**63 - 1  # the end of a slice that takes a whole axis
 
@@ -43,6 +39,7 @@ ROWS: list[Row] = [
     *cases_elementwise.ROWS,
     *cases_convolution.ROWS,
     *cases_normalization.ROWS,
+    *cases_softmax.ROWS,
     *cases_sparse.ROWS,
     *cases_recurrent.ROWS,
     # --------------------------------------------------------------------------------------------- reductions
@@ -328,29 +325,6 @@ ROWS: list[Row] = [
         second_order=True,
     ),
     # ----------------------------------------------------------------------------------------------- networks
-    softmax_like("softmax", special.softmax),
-    softmax_like("log_softmax", special.log_softmax),
-    softmax_backward_like("softmax_backward", ref.softmax_backward, positive=True),
-    softmax_backward_like("log_softmax_backward", ref.log_softmax_backward, positive=False),
-    Row(
-        "softmax_cross_entropy",
-        ref.softmax_cross_entropy,
-        (
-            call(real(4, 7), ids(4, below=7)),
-            call(real(5, 2), ids(5, below=2, dtype="int32")),
-            call(real(0, 3), ids(0, below=3)),
-        ),
-        result=compute,
-        loose=4,
-        second_order=True,
-    ),
-    Row(
-        "softmax_cross_entropy_backward",
-        ref.softmax_cross_entropy_backward,
-        (call(statistics(4), real(4, 7), ids(4, below=7)), call(statistics(0), real(0, 3), ids(0, below=3))),
-        loose=4,
-        second_order=True,
-    ),
     Row("stop_gradient", lambda x: x, (call(real(3, 4)), call(real(0))), dtypes=ALL, exact=True),
     # ------------------------------------------------------------------------------------------------- random
     Row(

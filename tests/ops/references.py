@@ -128,12 +128,18 @@ def log_softmax_backward(g: Values, y: Values, axis: int = -1) -> Values:
     return g - np.exp(y) * g.sum(axis, keepdims=True)
 
 
-def softmax_cross_entropy(logits: Values, labels: Values) -> Values:
-    return -np.take_along_axis(special.log_softmax(logits, axis=1), labels[:, None], 1)[:, 0]
+def softmax_cross_entropy(logits: Values, labels: Values) -> tuple[Values, ...]:
+    log_sum = special.logsumexp(logits, axis=1)
+    return log_sum - np.take_along_axis(logits, labels[:, None], 1)[:, 0], log_sum
 
 
-def softmax_cross_entropy_backward(g: Values, logits: Values, labels: Values) -> Values:
-    return g[:, None] * (special.softmax(logits, axis=1) - one_hot(labels, logits.shape[1], "float64"))
+def softmax_cross_entropy_backward(g: Values, logits: Values, labels: Values, log_sum: Values) -> Values:
+    return g[:, None] * (np.exp(logits - log_sum[:, None]) - one_hot(labels, logits.shape[1], "float64"))
+
+
+def softmax_cross_entropy_and_gradient(logits: Values, labels: Values, g: Values) -> tuple[Values, ...]:
+    loss, log_sum = softmax_cross_entropy(logits, labels)
+    return loss, log_sum, softmax_cross_entropy_backward(g, logits, labels, log_sum)
 
 
 def layer_norm(x: Values, gamma: Values, beta: Values, eps: float = 1e-5) -> tuple[Values, ...]:

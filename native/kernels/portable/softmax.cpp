@@ -1,6 +1,7 @@
-// softmax, log_softmax, their gradients, and softmax cross entropy.
+// softmax, log_softmax, their gradients, and softmax cross entropy, in general: along any axis, and float64.
 // Bytes: each input and output once (a row stays in cache between its passes); cross entropy keeps no
-// probabilities: its gradient computes them again from the logits.
+// probabilities: its gradient computes them again from the logits and
+// log(sum(exp)).
 #include <vector>
 
 #include "graph/error.hpp"
@@ -62,7 +63,7 @@ class SoftmaxKernel final : public Kernel {
                  });
   }
   std::string describe() const override {
-    return text("vec ", isa().name, logarithm_ ? " log_softmax" : " softmax", backward_ ? "_backward" : "");
+    return text("portable", logarithm_ ? " log_softmax" : " softmax", backward_ ? "_backward" : "");
   }
 
  private:
@@ -81,42 +82,43 @@ class SoftmaxKernel final : public Kernel {
 template <typename T>
 class CrossEntropyKernel final : public Kernel {
  public:
-  CrossEntropyKernel(const KernelRequest& request, bool backward) : backward_(backward) {
-    const TensorType& logits = request.inputs[backward ? 1 : 0];
-    ids_ = request.inputs[backward ? 2 : 1].dtype;
-    rows_ = logits.shape[0];
-    classes_ = logits.shape[1];
+  CrossEntropyKernel(const KernelRequest& request, bool loss, bool gradient)
+      : op_(request.op), loss_(loss), gradient_(gradient), logits_(loss ? 0 : 1) {
+    ids_ = request.inputs[logits_ + 1].dtype;
+    rows_ = request.inputs[logits_].shape[0];
+    classes_ = request.inputs[logits_].shape[1];
   }
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
-    const T* g = backward_ ? static_cast<const T*>(inputs[0]) : nullptr;
-    const T* logits = static_cast<const T*>(inputs[backward_ ? 1 : 0]);
-    T* result = static_cast<T*>(outputs[0]);
+    const T* logits = static_cast<const T*>(inputs[logits_]);
+    const T* g = gradient_ ? static_cast<const T*>(inputs[loss_ ? 2 : 0]) : nullptr;
+    T* result = gradient_ ? static_cast<T*>(outputs[loss_ ? 2 : 0]) : nullptr;
     dispatch_ids(ids_, [&]<typename Id>() {
-      const Id* labels = static_cast<const Id*>(inputs[backward_ ? 2 : 1]);
+      const Id* labels = static_cast<const Id*>(inputs[logits_ + 1]);
       parallel_for(rows_, grain_for(classes_ * kCost), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) {
-          require_id(backward_ ? "softmax_cross_entropy_backward" : "softmax_cross_entropy", labels[row], 0,
-                     classes_);
+          require_id(op_, labels[row], 0, classes_);
           const T* x = logits + row * classes_;
-          const T log_sum = row_functions<T>().log_sum_exp(x, classes_);
-          if (backward_) {
-            T* to = result + row * classes_;
-            row_functions<T>().scaled_softmax(x, to, classes_, log_sum, g[row]);
-            to[labels[row]] -= g[row];
-          } else {
-            result[row] = log_sum - x[labels[row]];
+          const T log_sum =
+              loss_ ? row_functions<T>().log_sum_exp(x, classes_) : static_cast<const T*>(inputs[3])[row];
+          if (loss_) {
+            static_cast<T*>(outputs[0])[row] = log_sum - x[labels[row]];
+            static_cast<T*>(outputs[1])[row] = log_sum;
           }
+          if (!gradient_) continue;
+          T* to = result + row * classes_;
+          row_functions<T>().scaled_softmax(x, to, classes_, log_sum, g[row]);
+          to[labels[row]] -= g[row];
         }
       });
     });
   }
-  std::string describe() const override {
-    return text("vec ", isa().name, " softmax_cross_entropy", backward_ ? "_backward" : "");
-  }
+  std::string describe() const override { return text("portable ", op_); }
 
  private:
-  bool backward_;
+  std::string op_;
+  bool loss_, gradient_;
+  std::size_t logits_;  // which input
   DType ids_ = DType::int32;
   std::int64_t rows_ = 0, classes_ = 0;
 };
@@ -130,20 +132,21 @@ std::unique_ptr<Kernel> make_softmax(const KernelRequest& request) {
   return std::make_unique<SoftmaxKernel<float>>(request, backward, logarithm);
 }
 
-template <bool backward>
+template <bool loss, bool gradient>
 std::unique_ptr<Kernel> make_cross_entropy(const KernelRequest& request) {
   if (has_half(request)) return make_widened(request);
-  if (request.inputs[0].dtype == DType::float64)
-    return std::make_unique<CrossEntropyKernel<double>>(request, backward);
-  return std::make_unique<CrossEntropyKernel<float>>(request, backward);
+  if (request.inputs[loss ? 0 : 1].dtype == DType::float64)
+    return std::make_unique<CrossEntropyKernel<double>>(request, loss, gradient);
+  return std::make_unique<CrossEntropyKernel<float>>(request, loss, gradient);
 }
 
-MXPIPE_KERNEL("softmax", 100, (make_softmax<false, false>));
-MXPIPE_KERNEL("log_softmax", 100, (make_softmax<false, true>));
-MXPIPE_KERNEL("softmax_backward", 100, (make_softmax<true, false>));
-MXPIPE_KERNEL("log_softmax_backward", 100, (make_softmax<true, true>));
-MXPIPE_KERNEL("softmax_cross_entropy", 100, make_cross_entropy<false>);
-MXPIPE_KERNEL("softmax_cross_entropy_backward", 100, make_cross_entropy<true>);
+MXPIPE_KERNEL("softmax", 0, (make_softmax<false, false>));
+MXPIPE_KERNEL("log_softmax", 0, (make_softmax<false, true>));
+MXPIPE_KERNEL("softmax_backward", 0, (make_softmax<true, false>));
+MXPIPE_KERNEL("log_softmax_backward", 0, (make_softmax<true, true>));
+MXPIPE_KERNEL("softmax_cross_entropy", 0, (make_cross_entropy<true, false>));
+MXPIPE_KERNEL("softmax_cross_entropy_backward", 0, (make_cross_entropy<false, true>));
+MXPIPE_KERNEL("softmax_cross_entropy_and_gradient", 0, (make_cross_entropy<true, true>));
 
 }  // namespace
 }  // namespace mxpipe

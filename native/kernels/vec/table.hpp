@@ -72,6 +72,18 @@ struct RowFunctions {
                         T* a_sum, T* row_sums) = nullptr;
 };
 
+// Contiguous rows of float32 or 16 bits (see simd/softmax.cpp).
+struct SoftmaxFunctions {
+  void (*softmax)(const void* x, void* y, std::int64_t count, bool logarithm) = nullptr;
+  void (*softmax_backward)(const void* g, const void* y, void* result, std::int64_t count,
+                           bool logarithm) = nullptr;
+  float (*log_sum_exp)(const void* x, std::int64_t count) = nullptr;
+  // result = g * (exp(x - log_sum) - one_hot(label)); past the cache, if `streams`.
+  void (*cross_entropy_gradient)(const void* x, void* result, std::int64_t count, std::int64_t label,
+                                 float log_sum, float g, bool streams) = nullptr;
+  float (*element)(const void* x, std::int64_t index) = nullptr;
+};
+
 // A stretch of batch_norm's data: rows of `width` numbers, the last perhaps shorter. Number j of a row
 // belongs to entry j of each parameter, or all belong to entry 0.
 struct BatchNormCall {
@@ -172,6 +184,7 @@ struct IsaTable {
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   ReduceFunctions (*reduce)(Reduction reduction, DType dtype);
   BatchNormFunctions (*batch_norm)(DType dtype);
+  SoftmaxFunctions (*softmax)(DType dtype);
   RowFunctions<float> rows;
   RowFunctions<double> double_rows;
   RecurrentFunctions<float> recurrent;

@@ -22,7 +22,9 @@ inline f32 power_of_two(i32 n) { return bits<f32>((n + 127) << 23); }
 // exp(x) = 2^n (1 + r + r^2 p(r)), |r| <= ln(2)/2.
 struct ExpParts {
   i32 n;
+  f32 rounded;  // n
   f32 r;
+  f32 p;     // p(r)
   f32 tail;  // r^2 p(r)
 };
 inline ExpParts split_exp(f32 x) {
@@ -35,18 +37,20 @@ inline ExpParts split_exp(f32 x) {
   p = fma(p, r, splat<f32>(4.1665795894e-2f));
   p = fma(p, r, splat<f32>(1.6666665459e-1f));
   p = fma(p, r, splat<f32>(5.0000001201e-1f));
-  return {__builtin_convertvector(n, i32), r, r * r * p};
+  return {__builtin_convertvector(n, i32), n, r, p, r * r * p};
 }
 
 inline f32 exp(f32 x) {
-  // Outside, the result is 0 or infinity whatever x is; NaN stays, for both comparisons are false.
-  f32 clamped = select(x > 89.0f, splat<f32>(89.0f), x);
-  clamped = select(clamped < -104.0f, splat<f32>(-104.0f), clamped);
-  const ExpParts parts = split_exp(select(x == x, clamped, f32{}));
-  const f32 y = parts.r + parts.tail + 1.0f;
+  // Outside, the result is 0 or infinity whatever x is; NaN stays.
+  const ExpParts parts = split_exp(minimum(splat<f32>(89.0f), maximum(splat<f32>(-104.0f), x)));
+  const f32 one = splat<f32>(1.0f);
+  const f32 y = fma(fma(parts.p, parts.r, one), parts.r, one);
+#if defined(__AVX512F__)
+  return f32(_mm512_scalef_ps(__m512(y), __m512(parts.rounded)));
+#else
   const i32 half = parts.n >> 1;  // in two steps: subnormal results and 2^128
-  const f32 result = y * power_of_two(half) * power_of_two(parts.n - half);
-  return select(x == x, result, x);
+  return y * power_of_two(half) * power_of_two(parts.n - half);
+#endif
 }
 
 inline f32 expm1(f32 x) {

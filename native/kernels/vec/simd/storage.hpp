@@ -38,12 +38,35 @@ inline void store_first(T* to, std::int64_t count, V v) {
 }
 #endif
 
+// Stores past the cache, for results larger than it: the lines need not be read first. `to` must be aligned
+// to the vector; end_streams() orders them before what follows.
+inline bool is_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % kVectorBytes == 0;
+}
+inline void stream_vector(float* to, f32 v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, __m512(v));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, __m256(v));
+#elif defined(__x86_64__)
+  _mm_stream_ps(to, __m128(v));
+#else
+  MXPIPE_ISA::store(to, v);
+#endif
+}
+inline void end_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 struct Float32 {
   using type = float;
   static f32 load(const float* from) { return MXPIPE_ISA::load<f32>(from); }
   static f32 load(const float* from, std::int64_t count) { return load_first(from, count); }
   static void store(float* to, f32 v) { MXPIPE_ISA::store(to, v); }
   static void store(float* to, std::int64_t count, f32 v) { store_first(to, count, v); }
+  static void stream(float* to, f32 v) { stream_vector(to, v); }
 };
 
 template <f32 (*widen)(HalfBits), HalfBits (*narrow)(f32)>
@@ -53,6 +76,7 @@ struct Half {
   static f32 load(const type* from, std::int64_t count) { return widen(load_first(from, count)); }
   static void store(type* to, f32 v) { MXPIPE_ISA::store(to, narrow(v)); }
   static void store(type* to, std::int64_t count, f32 v) { store_first(to, count, narrow(v)); }
+  static void stream(type* to, f32 v) { MXPIPE_ISA::store(to, narrow(v)); }
 };
 using Bfloat16 = Half<from_bfloat16, to_bfloat16>;
 using Float16 = Half<from_float16, to_float16>;
@@ -84,11 +108,11 @@ inline void store_vector(typename Storage::type* to, std::int64_t lanes, f32 v) 
   }
 }
 
-// Lanes from `count` on become 0.
-inline f32 keep_first(f32 v, std::int64_t count) {
+// Lanes from `count` on become `fill`.
+inline f32 keep_first(f32 v, std::int64_t count, float fill = 0) {
   i32 index;
   for (int lane = 0; lane < kLanes<float>; ++lane) index[lane] = lane;
-  return select(index < static_cast<std::int32_t>(count), v, f32{});
+  return select(index < static_cast<std::int32_t>(count), v, splat<f32>(fill));
 }
 
 inline float sum_of_lanes(f32 v) {

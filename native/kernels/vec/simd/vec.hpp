@@ -85,6 +85,30 @@ inline bool all(i32 mask) {
 #endif
 }
 
+// The larger and the smaller; b where either is NaN.
+inline f32 maximum(f32 a, f32 b) {
+#if defined(__AVX512F__)
+  return f32(_mm512_max_ps(__m512(a), __m512(b)));
+#elif defined(__AVX2__)
+  return f32(_mm256_max_ps(__m256(a), __m256(b)));
+#elif defined(__x86_64__)
+  return f32(_mm_max_ps(__m128(a), __m128(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+inline f32 minimum(f32 a, f32 b) {
+#if defined(__AVX512F__)
+  return f32(_mm512_min_ps(__m512(a), __m512(b)));
+#elif defined(__AVX2__)
+  return f32(_mm256_min_ps(__m256(a), __m256(b)));
+#elif defined(__x86_64__)
+  return f32(_mm_min_ps(__m128(a), __m128(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
 // Combines all lanes as a balanced tree: halves, quarters, ...
 template <typename T, int lanes = kLanes<T>, typename Operation>
 inline T across_lanes(VecN<T, lanes> v, Operation operation) {

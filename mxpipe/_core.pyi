@@ -125,6 +125,8 @@ _SeveralOp: TypeAlias = Literal[
     "lstm",
     "lstm_backward",
     "max_pool",
+    "rms_norm",
+    "rms_norm_backward",
     "rnn",
     "rnn_backward",
     "softmax_cross_entropy",

@@ -25,6 +25,8 @@ SEVERAL = (
     "lstm",
     "lstm_backward",
     "max_pool",
+    "rms_norm",
+    "rms_norm_backward",
     "rnn",
     "rnn_backward",
     "softmax_cross_entropy",

@@ -52,6 +52,30 @@ std::vector<InputSchema> norm_backward_inputs(std::string statistic) {
           {statistic, "the " + statistic + " that forward gave"}};
 }
 
+std::vector<TensorType> infer_rms_norm(Types inputs, const Attributes&) {
+  const TensorType& x = inputs[0];
+  require_floating("rms_norm", "x", x);
+  require(x.shape.rank() > 0, "rms_norm", "x must have at least 1 axis; got shape ()", ".");
+  require_scale("rms_norm", "gamma", inputs[1], x, x.shape.back());
+  return {x, {compute_dtype(x.dtype), without_axis(x.shape, x.shape.rank() - 1)}};
+}
+
+std::vector<TensorType> infer_rms_norm_backward(Types inputs, const Attributes& attributes) {
+  constexpr std::string_view op = "rms_norm_backward";
+  const std::vector<TensorType> types = infer_rms_norm(inputs.subspan(1, 2), attributes);
+  require_same_type(op, "g", inputs[0], "x", inputs[1]);
+  require_same_type(op, "rstd", inputs[3], "forward's", types[1]);
+  return {inputs[1], inputs[2]};
+}
+
+std::vector<Gradient> rms_norm_gradient(const GradientCall& call) {
+  require(!call.gradients[1].valid(), "rms_norm",
+          "only the first result must be differentiated; got a gradient of rstd", ".");
+  const std::vector<Value> gradients = call.builder.call_all(
+      "rms_norm_backward", {call.gradients[0], call.inputs[0], call.inputs[1], call.outputs[1]});
+  return {gradients[0], gradients[1]};
+}
+
 // ---------------------------------------------------------------------------------------------- batch_norm
 
 bool has_relu(const Attributes& attributes) { return attributes.string("activation") == "relu"; }
@@ -155,6 +179,38 @@ MXPIPE_OP({
 )",
     .inputs = norm_backward_inputs("rstd"),
     .infer = infer_norm_backward("layer_norm_backward", infer_layer_norm),
+    .narrow = {0, 1},
+});
+
+MXPIPE_OP({
+    .name = "rms_norm",
+    .doc = R"(x * rstd * gamma over the last axis, and the rstd of each line: 1 / sqrt(mean(x^2) + eps).
+
+rstd is float32, or float64 for float64. Zhang and Sennrich 2019.
+
+>>> _native.invoke("rms_norm", [np.array([[1.0, 7.0]]), np.ones(2)], {"eps": 0.0})
+(array([[0.2, 1.4]]), array([0.2]))
+)",
+    .inputs = {{"x", "array (..., d) of a floating dtype"}, {"gamma", "array (d,)"}},
+    .attributes = {attribute("eps", Attribute(1e-6), "added to the mean square")},
+    .infer = infer_rms_norm,
+    .gradient = rms_norm_gradient,
+    .narrow = {0},
+});
+
+MXPIPE_OP({
+    .name = "rms_norm_backward",
+    .doc = R"(The gradients of rms_norm's x and gamma.
+
+>>> g, x, gamma, rstd = np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]]), np.ones(2), np.ones(1)
+>>> _native.invoke("rms_norm_backward", [g, x, gamma, rstd], {})
+(array([[ 0.5, -0.5]]), array([1., 0.]))
+)",
+    .inputs = {{"g", "gradient of the result"},
+               {"x", "the input"},
+               {"gamma", "the scale"},
+               {"rstd", "the rstd that forward gave"}},
+    .infer = infer_rms_norm_backward,
     .narrow = {0, 1},
 });
 

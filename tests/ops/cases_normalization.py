@@ -26,6 +26,8 @@ ROWS: list[Row] = [
             call(real(2, 3, 17), real(17), real(17), eps=0.1),
             call(real(0, 5), real(5), real(5)),
             call(real(9), statistics(9), statistics(9)),
+            call(real(5, 200), statistics(200), statistics(200)),
+            call(real(3, 64), statistics(64), statistics(64)),
         ),
         result=(same, compute, compute),
         loose=8,
@@ -37,6 +39,33 @@ ROWS: list[Row] = [
         (
             call(real(4, 8), real(4, 8), real(8), statistics(4), statistics(4)),
             call(real(2, 3, 17), real(2, 3, 17), real(17), statistics(2, 3), statistics(2, 3)),
+            call(
+                *(real(9, 65), real(9, 65), statistics(65), statistics(9), statistics(9)),
+                result=(same, compute, compute),
+            ),
+        ),
+        loose=40,
+    ),
+    Row(
+        "rms_norm",
+        ref.rms_norm,
+        (
+            call(real(4, 8), real(8)),
+            call(real(2, 3, 17), real(17), eps=0.1),
+            call(real(0, 5), real(5)),
+            call(real(9), statistics(9)),
+            call(real(5, 200), statistics(200)),
+        ),
+        result=(same, compute),
+        loose=8,
+        differentiated=(0,),
+    ),
+    Row(
+        "rms_norm_backward",
+        ref.rms_norm_backward,
+        (
+            call(real(4, 8), real(4, 8), real(8), statistics(4)),
+            call(real(9, 65), real(9, 65), statistics(65), statistics(9), result=(same, compute)),
         ),
         loose=40,
     ),

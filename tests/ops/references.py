@@ -158,6 +158,18 @@ def layer_norm_backward(
     return inner * rstd[..., None], (g * normal).sum(rows), g.sum(rows)
 
 
+def rms_norm(x: Values, gamma: Values, eps: float = 1e-6) -> tuple[Values, ...]:
+    rstd = 1 / np.sqrt((x * x).mean(-1) + eps)
+    return x * rstd[..., None] * gamma, rstd
+
+
+def rms_norm_backward(g: Values, x: Values, gamma: Values, rstd: Values) -> tuple[Values, ...]:
+    normal = x * rstd[..., None]
+    weighted = g * gamma
+    inner = weighted - normal * (weighted * normal).mean(-1, keepdims=True)
+    return inner * rstd[..., None], (g * normal).sum(tuple(range(x.ndim - 1)))
+
+
 def _channels(values: Values, axis: int, ndim: int) -> Values:
     return values.reshape([-1 if i == axis % ndim else 1 for i in range(ndim)])
 

@@ -84,6 +84,29 @@ struct SoftmaxFunctions {
   float (*element)(const void* x, std::int64_t index) = nullptr;
 };
 
+// Rows of layer_norm or rms_norm (which has neither mean nor beta).
+struct LayerNormCall {
+  std::int64_t rows = 0, width = 0;
+  bool streams = false;  // write the result past the cache
+  float eps = 0;
+  const void* x = nullptr;
+  const void* g = nullptr;  // gradient of the result
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  float* mean = nullptr;  // of each row; backward reads it
+  float* rstd = nullptr;
+  void* result = nullptr;      // or the gradient of x
+  float* gamma_sum = nullptr;  // backward adds to these
+  float* beta_sum = nullptr;
+};
+
+struct LayerNormFunctions {
+  void (*layer_norm)(const LayerNormCall& call) = nullptr;
+  void (*layer_norm_backward)(const LayerNormCall& call) = nullptr;
+  void (*rms_norm)(const LayerNormCall& call) = nullptr;
+  void (*rms_norm_backward)(const LayerNormCall& call) = nullptr;
+};
+
 // A stretch of batch_norm's data: rows of `width` numbers, the last perhaps shorter. Number j of a row
 // belongs to entry j of each parameter, or all belong to entry 0.
 struct BatchNormCall {
@@ -184,6 +207,7 @@ struct IsaTable {
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   ReduceFunctions (*reduce)(Reduction reduction, DType dtype);
   BatchNormFunctions (*batch_norm)(DType dtype);
+  LayerNormFunctions (*layer_norm)(DType dtype);
   SoftmaxFunctions (*softmax)(DType dtype);
   RowFunctions<float> rows;
   RowFunctions<double> double_rows;

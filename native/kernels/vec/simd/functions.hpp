@@ -15,6 +15,7 @@ void random_uniform(float* destination, std::int64_t first, std::int64_t count, 
 void random_normal(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
 ReduceFunctions reduce_functions(Reduction reduction, DType dtype);  // reduce.cpp
 BatchNormFunctions batch_norm_functions(DType dtype);                // batch_norm.cpp
+LayerNormFunctions layer_norm_functions(DType dtype);                // layer_norm.cpp
 SoftmaxFunctions softmax_functions(DType dtype);                     // softmax.cpp
 template <typename T>
 RowFunctions<T> make_row_functions();  // rows.cpp

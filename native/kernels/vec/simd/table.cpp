@@ -17,6 +17,7 @@ const IsaTable table = {
     .random_normal = random_normal,
     .reduce = reduce_functions,
     .batch_norm = batch_norm_functions,
+    .layer_norm = layer_norm_functions,
     .softmax = softmax_functions,
     .rows = make_row_functions<float>(),
     .double_rows = make_row_functions<double>(),

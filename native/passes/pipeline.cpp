@@ -19,14 +19,10 @@ Graph without_options(const Graph& graph, const CompileOptions&) {
 }
 
 constexpr std::array kTransforms{
-    Pass{"simplify", without_options<simplify>},
-    Pass{"fold", fold_channels},
-    Pass{"norms", without_options<fuse_norms>},
-    Pass{"losses", without_options<join_losses>},
-    Pass{"post_ops", without_options<attach_post_ops>},
-    Pass{"amp", mix_precision},
-    Pass{"layout", without_options<choose_layouts>},
-    Pass{"recompute", recompute},
+    Pass{"simplify", without_options<simplify>},        Pass{"fold", fold_channels},
+    Pass{"norms", without_options<fuse_norms>},         Pass{"losses", without_options<join_losses>},
+    Pass{"post_ops", without_options<attach_post_ops>}, Pass{"amp", mix_precision},
+    Pass{"layout", without_options<choose_layouts>},    Pass{"recompute", recompute},
 };
 
 constexpr std::array kLowerings{

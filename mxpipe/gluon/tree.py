@@ -15,6 +15,7 @@ from mxpipe.errors import BlockError
 __all__ = ["flatten", "unflatten"]
 
 _ARRAY = ("array",)
+_ONE_ARGUMENT = ("tuple", _ARRAY)
 
 
 def flatten(value: Any, where: str) -> tuple[list[Array], Hashable]:
@@ -27,6 +28,8 @@ def flatten(value: Any, where: str) -> tuple[list[Array], Hashable]:
     Raises:
         BlockError: Something else is among them.
     """
+    if type(value) is tuple and len(value) == 1 and type(value[0]) is Array:  # most calls
+        return [value[0]], _ONE_ARGUMENT
     arrays: list[Array] = []
     return arrays, _structure(value, arrays, where)
 
@@ -52,7 +55,7 @@ def _structure(value: Any, arrays: list[Array], where: str) -> Hashable:
 
 def unflatten(structure: Hashable, arrays: Sequence[Array]) -> Any:
     """Rebuild what `flatten` took apart, around the given arrays."""
-    return _rebuild(structure, iter(arrays))
+    return arrays[0] if structure is _ARRAY else _rebuild(structure, iter(arrays))
 
 
 def _rebuild(structure: Any, arrays: Iterator[Array]) -> Any:

@@ -44,7 +44,8 @@ DType dtype_of(const py::array& array) {
 ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
   if (const ArrayPtr* known = copy ? nullptr : find_array(object)) return *known;
   // A symbol answers every index, so NumPy would read it for ever.
-  require(!py::hasattr(object, "__mxpipe_symbol__"), "array", "a symbol has no values; got ",
+  require(py::isinstance<py::array>(object) || !py::hasattr(object, "__mxpipe_symbol__"), "array",
+          "a symbol has no values; got ",
           py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>(), ".");
   DType wanted = DType::float32;
   const bool given = !dtype.is_none();

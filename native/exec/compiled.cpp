@@ -4,6 +4,7 @@
 
 #include "exec/eager.hpp"
 #include "exec/random.hpp"
+#include "exec/row_blocks.hpp"
 #include "graph/error.hpp"
 
 namespace mxpipe {
@@ -18,10 +19,15 @@ struct Compiled::Differentiated {
 };
 
 struct Compiled::Inference {
-  std::unique_ptr<Plan> prologue;  // reads captures; none where nothing depends on them alone
-  std::unique_ptr<Plan> main;      // reads the graph's inputs, then prologue's results
-  std::vector<bool> captured;      // per input of main
-  bool keeps = false;              // whether captures keep their values from call to call
+  std::unique_ptr<Plan> prologue;   // reads captures; none where nothing depends on them alone
+  std::unique_ptr<Plan> main;       // reads the graph's inputs, then prologue's results
+  std::vector<bool> captured;       // per input of main
+  bool keeps = false;               // whether captures keep their values from call to call
+  std::optional<RowBlocks> blocks;  // set where main is for a block of rows
+
+  std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs, const Plan::Packs& packs = {}) const {
+    return blocks ? run_row_blocks(*main, *blocks, inputs, packs) : main->run(inputs, packs);
+  }
 };
 
 struct Compiled::Frozen {
@@ -207,7 +213,8 @@ const Compiled::Inference& Compiled::inference() const {
     HoistedGraph hoisted = hoist(graph, made->captured);
     if (!hoisted.prologue.outputs.empty()) made->prologue = std::make_unique<Plan>(hoisted.prologue);
     made->captured.resize(hoisted.main.inputs.size(), true);
-    made->main = std::make_unique<Plan>(hoisted.main);
+    made->blocks = split_rows(hoisted.main, made->captured);
+    made->main = std::make_unique<Plan>(made->blocks ? made->blocks->graph : hoisted.main);
     made->keeps = made->prologue || made->main->packs_inputs();
   } else {
     made->main = std::make_unique<Plan>(graph);
@@ -246,10 +253,10 @@ std::shared_ptr<const Compiled::Frozen> Compiled::frozen(const Inference& plans,
 
 std::vector<ArrayPtr> Compiled::infer(std::vector<ArrayPtr> inputs) const {
   const Inference& plans = inference();
-  if (!plans.keeps) return plans.main->run(inputs);
+  if (!plans.keeps) return plans.run(inputs);
   const std::shared_ptr<const Frozen> kept = frozen(plans, inputs);
   inputs.insert(inputs.end(), kept->values.begin(), kept->values.end());
-  return plans.main->run(inputs, kept->packs);
+  return plans.run(inputs, kept->packs);
 }
 
 std::vector<ArrayPtr> Compiled::gather(std::span<const ArrayPtr> arguments) const {

@@ -42,7 +42,7 @@ struct Plan::Run {
   const Plan& plan;
   std::span<const ArrayPtr> inputs;
   const Packs& packs;
-  std::vector<ArrayPtr> outputs;
+  std::span<const ArrayPtr> outputs;
   std::byte* arena = nullptr;
   std::vector<const void*> reads;
   std::vector<void*> writes;
@@ -142,8 +142,16 @@ void Plan::check_inputs(std::span<const ArrayPtr> inputs) const {
 
 std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs, const Packs& packs) const {
   check_inputs(inputs);
-  Run run{*this, inputs, packs, {}, nullptr, {}, {}};
-  for (const Value output : graph_.outputs) run.outputs.push_back(Array::empty(graph_.type(output)));
+  std::vector<ArrayPtr> outputs;
+  outputs.reserve(graph_.outputs.size());
+  for (const Value output : graph_.outputs) outputs.push_back(Array::empty(graph_.type(output)));
+  run_into(inputs, outputs, packs);
+  return outputs;
+}
+
+void Plan::run_into(std::span<const ArrayPtr> inputs, std::span<const ArrayPtr> outputs,
+                    const Packs& packs) const {
+  Run run{*this, inputs, packs, outputs, nullptr, {}, {}};
   std::shared_ptr<Storage> arena = take_arena();
   run.arena = arena->data();
   if (PlanProfile* profile = PlanProfile::current()) {
@@ -155,7 +163,6 @@ std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs, const Packs& p
   give_back_arena(std::move(arena));
   for (const Update& update : graph_.updates)
     inputs[static_cast<std::size_t>(update.input)]->storage()->touch();
-  return std::move(run.outputs);
 }
 
 void Plan::run_step(const Step& step, Run& run) const {

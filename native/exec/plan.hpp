@@ -25,6 +25,9 @@ class Plan {
   // One array an input, of exactly the input's type. Updates are written into the inputs' storage. What
   // `packs` lacks is packed as the run goes.
   std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs, const Packs& packs = {}) const;
+  // The same into arrays that the caller has.
+  void run_into(std::span<const ArrayPtr> inputs, std::span<const ArrayPtr> outputs,
+                const Packs& packs = {}) const;
   bool packs_inputs() const { return !constant_packs_.empty(); }
   // Packs those inputs that are marked as frozen: of use until one of them changes.
   Packs pack(std::span<const ArrayPtr> inputs, const std::vector<bool>& frozen) const;

@@ -120,6 +120,7 @@ array([[11.5]])
     .attributes = {attribute("activation", Attribute(std::string()), "\"\" or relu, applied to the result")},
     .infer = infer_fully_connected,
     .gradient = fully_connected_gradient,
+    .by_row = true,
     .narrow = {0, 1, 2},
 });
 

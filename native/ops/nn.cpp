@@ -135,6 +135,7 @@ array([0.5, 0.5])
     .attributes = axis_attributes(),
     .infer = infer_softmax("softmax"),
     .gradient = softmax_gradient("softmax_backward"),
+    .by_row = true,
 });
 
 MXPIPE_OP({
@@ -148,6 +149,7 @@ array([-0.6931472, -0.6931472])
     .attributes = axis_attributes(),
     .infer = infer_softmax("log_softmax"),
     .gradient = softmax_gradient("log_softmax_backward"),
+    .by_row = true,
 });
 
 MXPIPE_OP({

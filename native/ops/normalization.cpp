@@ -164,6 +164,7 @@ rstd is 1 / sqrt(variance + eps). The statistics are float32, or float64 for flo
     .attributes = {attribute("eps", Attribute(1e-5), "added to the variance")},
     .infer = infer_layer_norm,
     .gradient = [](const GradientCall& call) { return norm_gradient("layer_norm", call, {}); },
+    .by_row = true,
     .narrow = {0},
 });
 

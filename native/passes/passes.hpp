@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -110,6 +111,16 @@ struct HoistedGraph {
   Graph main;      // inputs: the graph's, then one a prologue output
 };
 HoistedGraph hoist(const Graph& graph, const std::vector<bool>& frozen);
+
+// A graph whose rows are computed each by itself, for a block of `block` of its `rows` rows. None where rows
+// depend on each other, or where blocks would gain nothing.
+struct RowBlocks {
+  Graph graph;              // of one block
+  std::vector<bool> split;  // per input: whether it has rows
+  std::int64_t rows = 0;
+  std::int64_t block = 0;
+};
+std::optional<RowBlocks> split_rows(const Graph& graph, const std::vector<bool>& captured);
 
 struct PassDump {
   std::string_view name;

@@ -275,6 +275,8 @@ ROWS: list[Row] = [
             call(real(6, 3), unique_ids(4, 6, unused=1), real(4, 3)),
             call(real(6, 2, 3), unique_ids(2, 6, unused=0), real(2, 2, 3)),
             call(real(6, 3), unique_ids(0, 6, unused=0), real(0, 3)),
+            call(real(9000, 5), unique_ids(8000, 9000, unused=100), real(8000, 5)),
+            call(real(60, 17), ids(4000, low=-1, below=60), real(4000, 17), smooth=False),
         ),
         exact=True,
         second_order=True,

@@ -36,6 +36,9 @@ class GatherKernel final : public Kernel {
         std::int64_t which = begin % count_, base = begin / count_ * rows_;
         std::byte* to = result + static_cast<std::size_t>(begin) * bytes_;
         for (std::int64_t i = begin; i < end; ++i, to += bytes_) {
+          if (which + kRowsAhead < count_) {
+            prefetch_row(source, base + static_cast<std::int64_t>(ids[which + kRowsAhead]), bytes_);
+          }
           const std::int64_t row = resolve(ids[which]);
           if (row < 0) {
             std::memset(to, 0, bytes_);

@@ -1,6 +1,7 @@
 // Whole arrays and single rows of bytes.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -22,6 +23,17 @@ inline void copy_bytes(const void* source, void* destination, std::size_t bytes)
     std::memcpy(static_cast<std::byte*>(destination) + begin, static_cast<const std::byte*>(source) + begin,
                 static_cast<std::size_t>(end - begin));
   });
+}
+
+// Asks for the first lines of row `row` of a table, which may lie anywhere: a prefetch cannot fail. Worth it
+// kRowsAhead rows before their turn, where ids name rows at random.
+inline constexpr std::int64_t kRowsAhead = 16;
+inline void prefetch_row(const void* table, std::int64_t row, std::size_t bytes) {
+  constexpr std::size_t kLine = 64, kMostLines = 4;  // the processor sees by itself how it goes on
+  const auto start = reinterpret_cast<std::uintptr_t>(table) + static_cast<std::uintptr_t>(row) * bytes;
+  for (std::size_t offset = 0; offset < std::min(bytes, kMostLines * kLine); offset += kLine) {
+    __builtin_prefetch(reinterpret_cast<const void*>(start + offset));
+  }
 }
 
 // Rows are often a few words: a call of memcpy would cost more than the copy.

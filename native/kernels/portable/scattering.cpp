@@ -99,6 +99,15 @@ std::unique_ptr<Kernel> make_row_sparse_to_dense(const KernelRequest& request) {
   return make_add_rows(request, 0, Negative::is_skipped);
 }
 
+// How many ids there are before the unused places, if they rise as in a row-sparse gradient; else -1. No row
+// is then written twice, so any thread may write it.
+template <typename Id>
+std::int64_t rising_ids(const Id* ids, std::int64_t count) {
+  std::int64_t used = 0;
+  while (used < count && ids[used] >= 0 && (used == 0 || ids[used] > ids[used - 1])) ++used;
+  return std::all_of(ids + used, ids + count, [](Id id) { return id < 0; }) ? used : -1;
+}
+
 // In place (the output is input 0) only the named rows are touched.
 class ScatterRowsKernel final : public Kernel {
  public:
@@ -115,11 +124,23 @@ class ScatterRowsKernel final : public Kernel {
       const Id* ids = static_cast<const Id*>(inputs[1]);
       if (inputs[0] != outputs[0]) copy_bytes(inputs[0], result, static_cast<std::size_t>(rows_) * bytes_);
       const auto cost = static_cast<std::int64_t>(bytes_ / 4);
-      for_each_row("scatter_rows", ids, count_, rows_, Negative::is_skipped, cost,
-                   [&](std::int64_t i, std::int64_t row) {
-                     copy_row(result + static_cast<std::size_t>(row) * bytes_,
-                              rows + static_cast<std::size_t>(i) * bytes_, bytes_);
-                   });
+      const auto write = [&](std::int64_t i, std::int64_t row) {
+        copy_row(result + static_cast<std::size_t>(row) * bytes_, rows + static_cast<std::size_t>(i) * bytes_,
+                 bytes_);
+      };
+      const std::int64_t used = rising_ids(ids, count_);
+      if (used < 0) {
+        return for_each_row("scatter_rows", ids, count_, rows_, Negative::is_skipped, cost, write);
+      }
+      if (used > 0) require_id("scatter_rows", ids[used - 1], 0, rows_);
+      parallel_for(used, grain_for(cost + 8), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          if (i + kRowsAhead < used) {
+            prefetch_row(result, static_cast<std::int64_t>(ids[i + kRowsAhead]), bytes_);
+          }
+          write(i, static_cast<std::int64_t>(ids[i]));
+        }
+      });
     });
   }
   std::string describe() const override { return "portable scatter_rows"; }

@@ -73,6 +73,10 @@ class UniqueRowsKernel final : public Kernel {
              std::int64_t* unique, T* sums) const {
     parallel_for(count_, grain_for(width_ + 8), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t run = begin; run < end; ++run) {
+        if (run + kRowsAhead < runs) {
+          prefetch_row(values, sorted[starts[run + kRowsAhead]].position,
+                       static_cast<std::size_t>(width_) * sizeof(T));
+        }
         T* __restrict sum = sums + run * width_;
         if (run >= runs) {
           unique[run] = -1;

@@ -19,15 +19,19 @@ Graph without_options(const Graph& graph, const CompileOptions&) {
 }
 
 constexpr std::array kTransforms{
-    Pass{"simplify", without_options<simplify>},        Pass{"fold", fold_channels},
-    Pass{"norms", without_options<fuse_norms>},         Pass{"losses", without_options<join_losses>},
-    Pass{"post_ops", without_options<attach_post_ops>}, Pass{"amp", mix_precision},
-    Pass{"layout", without_options<choose_layouts>},    Pass{"recompute", recompute},
+    Pass{"simplify", without_options<simplify>},         // dead code, equal expressions, algebra
+    Pass{"fold", fold_channels},                         // scales and shifts into frozen weights
+    Pass{"norms", without_options<fuse_norms>},          // relu and residuals into normalisation
+    Pass{"losses", without_options<join_losses>},        // a loss and its gradient in one pass
+    Pass{"post_ops", without_options<attach_post_ops>},  // relu and residuals into matrix work
+    Pass{"amp", mix_precision},                          // bfloat16 where it is asked for
+    Pass{"layout", without_options<choose_layouts>},     // images channels-last
+    Pass{"recompute", recompute},                        // made again instead of kept, where asked for
 };
 
 constexpr std::array kLowerings{
-    Pass{"fuse", without_options<fuse>},
-    Pass{"schedule", without_options<schedule>},
+    Pass{"fuse", without_options<fuse>},          // elementwise groups into programs
+    Pass{"schedule", without_options<schedule>},  // updates as early as they may run
 };
 
 Graph run(std::span<const Pass> passes, const Graph& graph, const CompileOptions& options,

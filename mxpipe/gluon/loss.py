@@ -242,10 +242,11 @@ class SoftmaxCrossEntropyLoss(Loss):
             loss = -np.sum(logarithms * _like(label, pred), axis=self._axis, keepdims=True)
             return self._per_sample(loss, sample_weight)
         label = label if "int" in str(label.dtype) else label.astype("int64")
-        if pred.ndim == 2 and self._axis in (-1, 1) and not self._from_logits and label.ndim == 1:
-            loss = np.expand_dims(
-                npx.softmax_cross_entropy(pred, label), -1
-            )  # one fused pass over the logits
+        last = self._axis in (-1, pred.ndim - 1) and label.shape == pred.shape[:-1]
+        if last and not self._from_logits:  # one fused pass over the logits
+            rows = pred if pred.ndim == 2 else np.reshape(pred, (label.size, pred.shape[-1]))
+            loss = npx.softmax_cross_entropy(rows, np.reshape(label, (label.size,)))
+            loss = np.reshape(loss, (*label.shape, 1))
         else:
             logarithms = pred if self._from_logits else npx.log_softmax(pred, axis=self._axis)
             loss = -npx.pick(logarithms, label, axis=self._axis, keepdims=True)

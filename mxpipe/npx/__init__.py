@@ -12,6 +12,7 @@ from ._activation import (
     leaky_relu,
     log_sigmoid,
     log_softmax,
+    masked_log_softmax,
     masked_softmax,
     mish,
     relu,
@@ -27,17 +28,16 @@ from ._compatibility import current_device, is_np_array, load, reset_np, save, s
 from ._convolution import adaptive_pooling, convolution, deconvolution, pooling
 from ._layers import (
     batch_flatten,
-    batch_norm,
     dropout,
     embedding,
     fully_connected,
-    layer_norm,
     reshape,
     smooth_l1,
     softmax_cross_entropy,
     stop_gradient,
     waitall,
 )
+from ._normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from ._recurrent import rnn, sequence_last, sequence_mask, sequence_reverse
 from ._rows import (
     csr_matmul,
@@ -67,12 +67,15 @@ __all__ = [
     "erf",
     "fully_connected",
     "gelu",
+    "group_norm",
+    "instance_norm",
     "is_np_array",
     "layer_norm",
     "leaky_relu",
     "load",
     "log_sigmoid",
     "log_softmax",
+    "masked_log_softmax",
     "masked_softmax",
     "mish",
     "num_gpus",
@@ -83,6 +86,7 @@ __all__ = [
     "relu",
     "reset_np",
     "reshape",
+    "rms_norm",
     "rnn",
     "row_sparse_to_dense",
     "rsqrt",

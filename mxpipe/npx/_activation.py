@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mxpipe._native import Array, invoke
 from mxpipe.errors import OperatorError
-from mxpipe.np._common import ArrayLike, as_array, public
+from mxpipe.np._common import ArrayLike, as_array, normalize_axis, public, reshape
+from mxpipe.np._creation import arange
 from mxpipe.np._derived import unary
-from mxpipe.np._elementwise import add, expm1, minimum, multiply, negative, tanh, where
+from mxpipe.np._elementwise import add, expm1, less, minimum, multiply, negative, tanh, where
+from mxpipe.np._shape import expand_dims
 
 sigmoid = unary("sigmoid", module="mxpipe.npx")
 softplus = unary("softplus", module="mxpipe.npx")
@@ -153,13 +155,17 @@ def activation(data: ArrayLike, act_type: str = "relu") -> Array:
 
 
 @public
-def softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+def softmax(
+    data: ArrayLike, axis: int = -1, temperature: float = 1.0, length: ArrayLike | None = None
+) -> Array:
     """exp(data / temperature) divided by its sum along an axis, without overflow.
 
     Args:
         data: Array of a floating dtype, of at least one axis.
         axis: Axis along which the results sum to 1.
         temperature: What the numbers are divided by first; above 1 evens the results out.
+        length: How many numbers of each line count, integers of data's shape without the axis; the others
+            give 0.
 
     Returns:
         Array of data's shape and dtype.
@@ -171,18 +177,24 @@ def softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
         >>> npx.softmax(np.array([0.0, 0.0]))
         array([0.5, 0.5])
     """
+    if length is not None:
+        return masked_softmax(data, _within(as_array(data), length, axis), axis, temperature)
     scaled = data if temperature == 1.0 else as_array(data) / temperature
     return invoke("softmax", (scaled,), {"axis": axis})
 
 
 @public
-def log_softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+def log_softmax(
+    data: ArrayLike, axis: int = -1, temperature: float = 1.0, length: ArrayLike | None = None
+) -> Array:
     """The logarithm of softmax, without overflow.
 
     Args:
         data: Array of a floating dtype, of at least one axis.
         axis: Axis along which softmax sums to 1.
         temperature: What the numbers are divided by first.
+        length: How many numbers of each line count, integers of data's shape without the axis; the others
+            give -infinity.
 
     Returns:
         Array of data's shape and dtype.
@@ -194,6 +206,8 @@ def log_softmax(data: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Ar
         >>> npx.log_softmax(np.array([0.0, 0.0]))
         array([-0.6931472, -0.6931472])
     """
+    if length is not None:
+        return masked_log_softmax(data, _within(as_array(data), length, axis), axis, temperature)
     scaled = data if temperature == 1.0 else as_array(data) / temperature
     return invoke("log_softmax", (scaled,), {"axis": axis})
 
@@ -219,3 +233,34 @@ def masked_softmax(data: ArrayLike, mask: ArrayLike, axis: int = -1, temperature
         array([0.5, 0.5, 0. ])
     """
     return where(mask, softmax(where(mask, data, -1e4), axis, temperature), 0.0)
+
+
+@public
+def masked_log_softmax(data: ArrayLike, mask: ArrayLike, axis: int = -1, temperature: float = 1.0) -> Array:
+    """The logarithm of softmax over the numbers that a mask keeps; the others give -infinity.
+
+    Args:
+        data: Array of a floating dtype.
+        mask: bool array whose shape broadcasts to that of data.
+        axis: Axis along which softmax sums to 1.
+        temperature: What the numbers are divided by first.
+
+    Returns:
+        Array of data's shape and dtype.
+
+    Raises:
+        OperatorError: There is no such axis, or data holds no floats.
+
+    Example:
+        >>> npx.masked_log_softmax(np.array([0.0, 0.0, 5.0]), np.array([True, True, False]))
+        array([-0.6931472, -0.6931472,       -inf])
+    """
+    return where(mask, log_softmax(where(mask, data, -1e4), axis, temperature), float("-inf"))
+
+
+def _within(data: Array, length: ArrayLike, axis: int) -> Array:
+    """Whether each place along the axis comes before its line's length."""
+    axis = normalize_axis("softmax", axis, data.ndim)
+    along = [data.shape[axis] if i == axis else 1 for i in range(data.ndim)]
+    places = reshape(arange(data.shape[axis], dtype="int64"), along)
+    return less(places, expand_dims(as_array(length), axis))

@@ -169,6 +169,41 @@ def test_batch_norm():
     check_gradients(layer)
 
 
+IMAGES = RANDOM.standard_normal((2, 6, 4, 5))
+
+
+def test_group_norm():
+    layer = prepared(nn.GroupNorm(3, epsilon=1e-3), IMAGES)
+    groups = IMAGES.reshape(2, 3, -1)
+    normal = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + 1e-3)
+    gamma, beta = (p.data().asnumpy()[:, None, None] for p in (layer.gamma, layer.beta))
+    expected = normal.reshape(IMAGES.shape) * gamma + beta
+    np.testing.assert_allclose(layer(array(IMAGES)).asnumpy(), expected, rtol=1e-7, atol=1e-9)
+    check_gradients(layer, IMAGES)
+    with pytest.raises(MxpipeError, match="divide 6 channels"):
+        mx.npx.group_norm(array(IMAGES), mx.np.ones(6), mx.np.zeros(6), 4)
+
+
+def test_instance_norm():
+    layer = prepared(nn.InstanceNorm(epsilon=1e-3), IMAGES)
+    mean, variance = IMAGES.mean((2, 3), keepdims=True), IMAGES.var((2, 3), keepdims=True)
+    np.testing.assert_allclose(
+        layer(array(IMAGES)).asnumpy(), (IMAGES - mean) / np.sqrt(variance + 1e-3), rtol=1e-7, atol=1e-9
+    )
+    check_gradients(layer, IMAGES)
+    last = prepared(nn.InstanceNorm(axis=-1), IMAGES)
+    assert last.gamma.shape == (5,)
+    np.testing.assert_allclose(last(array(IMAGES)).asnumpy().mean(axis=(1, 2)), 0, atol=1e-7)
+
+
+def test_rms_norm():
+    layer = prepared(nn.RMSNorm(epsilon=1e-3))
+    expected = X / np.sqrt((X * X).mean(1, keepdims=True) + 1e-3) * layer.gamma.data().asnumpy()
+    np.testing.assert_allclose(layer(array(X)).asnumpy(), expected, rtol=1e-7, atol=1e-9)
+    check_gradients(layer)
+    assert prepared(nn.RMSNorm(axis=0)).gamma.shape == (len(X),)
+
+
 def test_batch_norm_options():
     layer = prepared(nn.BatchNorm(axis=-1, use_global_stats=True, scale=False, center=False))
     assert not [name for name, item in layer.collect_params().items() if item.grad_req != "null"]

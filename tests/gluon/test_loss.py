@@ -121,3 +121,12 @@ def test_hybridized():
     expected = loss(array(PRED), array(BINARY)).asnumpy()
     loss.hybridize()
     np.testing.assert_allclose(loss(array(PRED), array(BINARY)).asnumpy(), expected, rtol=1e-12)
+
+
+def test_classes_along_the_last_axis_of_any_rank():
+    pred = RANDOM.standard_normal((2, 4, 3))
+    classes = RANDOM.integers(0, 3, (2, 4))
+    logarithms = pred - np.log(np.exp(pred).sum(axis=-1, keepdims=True))
+    expected = -np.take_along_axis(logarithms, classes[..., None], -1).mean(axis=(1, 2))
+    found = losses.SoftmaxCELoss()(mx.np.array(pred), mx.np.array(classes)).asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

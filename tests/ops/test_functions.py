@@ -440,3 +440,16 @@ def test_graphs_of_composites_fit_other_batch_sizes() -> None:
             ]
         )
         assert graph.outputs[0][1] == (rows, 5)
+
+
+def test_softmax_of_the_first_numbers_of_a_line() -> None:
+    x, length = mx.np.array([[1.0, 2.0, 9.0], [0.5, 9.0, 9.0]]), mx.np.array([2, 1])
+    e = np.exp([1.0, 2.0])
+    expected = np.array([[*(e / e.sum()), 0.0], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(mx.npx.softmax(x, length=length).asnumpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(mx.npx.softmax(x.T, axis=0, length=length).asnumpy(), expected.T, rtol=1e-6)
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(expected)
+    np.testing.assert_allclose(
+        mx.npx.log_softmax(x, length=length).asnumpy(), logarithms, rtol=1e-5, atol=1e-7
+    )

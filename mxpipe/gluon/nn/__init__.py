@@ -19,7 +19,7 @@ from .containers import (
     Sequential,
 )
 from .conv_layers import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose
-from .norm_layers import BatchNorm, LayerNorm
+from .norm_layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .pool_layers import (
     AdaptiveAvgPool1D,
     AdaptiveAvgPool2D,
@@ -74,11 +74,13 @@ __all__ = [
     "GlobalMaxPool1D",
     "GlobalMaxPool2D",
     "GlobalMaxPool3D",
+    "GroupNorm",
     "HybridBlock",
     "HybridConcatenate",
     "HybridLambda",
     "HybridSequential",
     "Identity",
+    "InstanceNorm",
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
@@ -86,6 +88,7 @@ __all__ = [
     "MaxPool2D",
     "MaxPool3D",
     "MultiHeadAttention",
+    "RMSNorm",
     "Sequential",
     "SiLU",
     "Swish",

@@ -9,7 +9,7 @@ from mxpipe._native import Array, assign
 from mxpipe.gluon.hybrid import HybridBlock
 from mxpipe.gluon.parameter import Parameter
 
-__all__ = ["BatchNorm", "LayerNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
 _Init = str | initializer.Initializer
 
@@ -54,15 +54,10 @@ class BatchNorm(HybridBlock):
         self._epsilon = epsilon
         self._use_global_stats = use_global_stats
 
-        def channels(init: _Init, learned: bool) -> Parameter:
-            return Parameter(
-                shape=(in_channels,), init=init, allow_deferred_init=True, differentiable=learned
-            )
-
-        self.gamma = channels(gamma_initializer if scale else "ones", scale)
-        self.beta = channels(beta_initializer if center else "zeros", center)
-        self.running_mean = channels(running_mean_initializer, False)
-        self.running_var = channels(running_variance_initializer, False)
+        self.gamma = _per_channel(in_channels, gamma_initializer if scale else "ones", scale)
+        self.beta = _per_channel(in_channels, beta_initializer if center else "zeros", center)
+        self.running_mean = _per_channel(in_channels, running_mean_initializer, False)
+        self.running_var = _per_channel(in_channels, running_variance_initializer, False)
 
     def infer_shape(self, x: Array, *args: Any) -> None:
         """Take the number of channels from x."""
@@ -139,12 +134,8 @@ class LayerNorm(HybridBlock):
         super().__init__()
         self._axis = axis
         self._epsilon = epsilon
-        self.gamma = Parameter(
-            shape=(in_channels,), init=gamma_initializer, allow_deferred_init=True, differentiable=scale
-        )
-        self.beta = Parameter(
-            shape=(in_channels,), init=beta_initializer, allow_deferred_init=True, differentiable=center
-        )
+        self.gamma = _per_channel(in_channels, gamma_initializer, scale)
+        self.beta = _per_channel(in_channels, beta_initializer, center)
 
     def infer_shape(self, x: Array, *args: Any) -> None:
         """Take the length of the axis from x."""
@@ -157,3 +148,134 @@ class LayerNorm(HybridBlock):
     def __repr__(self) -> str:
         channels = (self.gamma.shape or (0,))[0] or None
         return f"LayerNorm(axis={self._axis}, eps={self._epsilon}, in_channels={channels})"
+
+
+class GroupNorm(HybridBlock):
+    """Normalizes groups of channels of each sample, then scales by `gamma` and shifts by `beta`.
+
+    Wu and He 2018. The channels are axis 1.
+
+    Args:
+        num_groups: Into how many groups the channels are cut.
+        epsilon: Added to the variance.
+        center: Whether `beta` is learned (otherwise 0).
+        scale: Whether `gamma` is learned (otherwise 1).
+        beta_initializer: For beta (channels,).
+        gamma_initializer: For gamma (channels,).
+        in_channels: Number of channels; 0 takes it from the first input.
+    """
+
+    def __init__(
+        self,
+        num_groups: int = 1,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: _Init = "zeros",
+        gamma_initializer: _Init = "ones",
+        in_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self._num_groups = num_groups
+        self._epsilon = epsilon
+        self.gamma = _per_channel(in_channels, gamma_initializer, scale)
+        self.beta = _per_channel(in_channels, beta_initializer, center)
+
+    def infer_shape(self, x: Array, *args: Any) -> None:
+        """Take the number of channels from x."""
+        self.gamma.shape = self.beta.shape = (x.shape[1],)
+
+    def forward(self, x: Array) -> Array:
+        """The shape of x."""
+        return npx.group_norm(x, self.gamma.data(), self.beta.data(), self._num_groups, self._epsilon)
+
+    def __repr__(self) -> str:
+        channels = (self.gamma.shape or (0,))[0] or None
+        return f"GroupNorm(num_groups={self._num_groups}, eps={self._epsilon}, in_channels={channels})"
+
+
+class InstanceNorm(HybridBlock):
+    """Normalizes each channel of each sample, then scales by `gamma` and shifts by `beta`.
+
+    Ulyanov, Vedaldi and Lempitsky 2016.
+
+    Args:
+        axis: Axis of the channels.
+        epsilon: Added to the variance.
+        center: Whether `beta` is learned (otherwise 0).
+        scale: Whether `gamma` is learned (otherwise 1).
+        beta_initializer: For beta (channels,).
+        gamma_initializer: For gamma (channels,).
+        in_channels: Number of channels; 0 takes it from the first input.
+    """
+
+    def __init__(
+        self,
+        axis: int = 1,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = False,
+        beta_initializer: _Init = "zeros",
+        gamma_initializer: _Init = "ones",
+        in_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self._axis = axis
+        self._epsilon = epsilon
+        self.gamma = _per_channel(in_channels, gamma_initializer, scale)
+        self.beta = _per_channel(in_channels, beta_initializer, center)
+
+    def infer_shape(self, x: Array, *args: Any) -> None:
+        """Take the number of channels from x."""
+        self.gamma.shape = self.beta.shape = (x.shape[self._axis],)
+
+    def forward(self, x: Array) -> Array:
+        """The shape of x."""
+        return npx.instance_norm(x, self.gamma.data(), self.beta.data(), axis=self._axis, eps=self._epsilon)
+
+    def __repr__(self) -> str:
+        channels = (self.gamma.shape or (0,))[0] or None
+        return f"InstanceNorm(axis={self._axis}, eps={self._epsilon}, in_channels={channels})"
+
+
+class RMSNorm(HybridBlock):
+    """Divides by the root of the mean square along one axis of each sample, then scales by `gamma`.
+
+    Zhang and Sennrich 2019.
+
+    Args:
+        axis: Axis to normalize.
+        epsilon: Added to the mean square.
+        scale: Whether `gamma` is learned (otherwise 1).
+        gamma_initializer: For gamma (channels,).
+        in_channels: Length of the axis; 0 takes it from the first input.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        epsilon: float = 1e-6,
+        scale: bool = True,
+        gamma_initializer: _Init = "ones",
+        in_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self._axis = axis
+        self._epsilon = epsilon
+        self.gamma = _per_channel(in_channels, gamma_initializer, scale)
+
+    def infer_shape(self, x: Array, *args: Any) -> None:
+        """Take the length of the axis from x."""
+        self.gamma.shape = (x.shape[self._axis],)
+
+    def forward(self, x: Array) -> Array:
+        """The shape of x."""
+        return npx.rms_norm(x, self.gamma.data(), axis=self._axis, eps=self._epsilon)
+
+    def __repr__(self) -> str:
+        channels = (self.gamma.shape or (0,))[0] or None
+        return f"RMSNorm(axis={self._axis}, eps={self._epsilon}, in_channels={channels})"
+
+
+def _per_channel(channels: int, init: _Init, learned: bool) -> Parameter:
+    return Parameter(shape=(channels,), init=init, allow_deferred_init=True, differentiable=learned)

@@ -214,7 +214,7 @@ const Compiled::Inference& Compiled::inference() const {
     if (!hoisted.prologue.outputs.empty()) made->prologue = std::make_unique<Plan>(hoisted.prologue);
     made->captured.resize(hoisted.main.inputs.size(), true);
     made->blocks = split_rows(hoisted.main, made->captured);
-    made->main = std::make_unique<Plan>(made->blocks ? made->blocks->graph : hoisted.main);
+    made->main = std::make_unique<Plan>(made->blocks ? made->blocks->graph : hoisted.main, made->captured);
     made->keeps = made->prologue || made->main->packs_inputs();
   } else {
     made->main = std::make_unique<Plan>(graph);

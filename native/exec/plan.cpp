@@ -65,30 +65,35 @@ struct Plan::Run {
   }
 };
 
-Plan::Plan(const Graph& transformed)
+Plan::Plan(const Graph& transformed, const std::vector<bool>& frozen)
     : id_(fresh_id()), graph_(lower(transformed)), memory_(plan_memory(graph_)) {
-  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) prepare_step(static_cast<std::int32_t>(i));
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) prepare_step(static_cast<std::int32_t>(i), frozen);
   std::size_t scratch = 0;
   for (const Step& step : steps_) scratch = std::max(scratch, step.scratch_bytes);
   scratch_offset_ = memory_.arena_bytes;
   arena_bytes_ = memory_.arena_bytes + scratch;
 }
 
-void Plan::prepare_step(std::int32_t index) {
+void Plan::prepare_step(std::int32_t index, const std::vector<bool>& frozen) {
   const Node& node = graph_.nodes[static_cast<std::size_t>(index)];
   const bool computes = node.kind == NodeKind::op && !(node.op && node.op->view);
   if (!computes || !has_elements(node)) return;
   std::vector<TensorType> types;
   Step step;
   step.node = index;
+  std::uint32_t constant_inputs = 0;
   for (const Value input : node.inputs) {
+    const Home& home =
+        memory_.homes[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)];
+    const bool is_frozen = home.place == Place::input && home.index < frozen.size() && frozen[home.index];
+    if ((is_frozen || home.place == Place::constant) && types.size() < 32)
+      constant_inputs |= 1U << types.size();
     types.push_back(graph_.type(input));
-    step.inputs.push_back(
-        memory_.homes[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
+    step.inputs.push_back(home);
   }
   step.outputs = memory_.homes[static_cast<std::size_t>(index)];
   const std::string_view op = node.program ? "elementwise" : std::string_view(node.op->name);
-  step.kernel = make_kernel({op, node.attributes, types, node.outputs, node.program});
+  step.kernel = make_kernel({op, node.attributes, types, node.outputs, node.program, constant_inputs});
   prepare_packs(step);
   steps_.push_back(std::move(step));
 }

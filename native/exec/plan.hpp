@@ -20,7 +20,8 @@ class Plan {
   // Inputs in the formats of the kernels that read them, kept from run to run.
   using Packs = std::vector<std::shared_ptr<Storage>>;
 
-  explicit Plan(const Graph& transformed);  // lowers it
+  // Lowers it. Inputs that are marked as frozen will come with packs.
+  explicit Plan(const Graph& transformed, const std::vector<bool>& frozen = {});
 
   // One array an input, of exactly the input's type. Updates are written into the inputs' storage. What
   // `packs` lacks is packed as the run goes.
@@ -55,7 +56,7 @@ class Plan {
   };
   struct Run;  // the pointers of one run
 
-  void prepare_step(std::int32_t node);
+  void prepare_step(std::int32_t node, const std::vector<bool>& frozen);
   void prepare_packs(Step& step);
   void run_step(const Step& step, Run& run) const;
   void run_timed(Run& run, PlanProfile& profile) const;

@@ -5,6 +5,7 @@
 // falling priority that accepts the request makes the kernel (oneDNN 200, vec 100, portable 0).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -24,6 +25,7 @@ struct KernelRequest {
   std::span<const TensorType> inputs;
   std::span<const TensorType> outputs;
   std::shared_ptr<const Program> program;  // of op "elementwise" only
+  std::uint32_t frozen = 0;                // bit i: input i stays the same from run to run, so packs are kept
 };
 
 // Prepared and immutable: several threads may run one kernel at once, each with its own scratch.

@@ -15,6 +15,13 @@ Shape leading(const Shape& shape, int rank) {
   return result;
 }
 
+Activation activation_of(std::string_view name) {
+  if (name == "relu") return Activation::relu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "tanh") return Activation::tanh;
+  return name == "sigmoid" ? Activation::sigmoid : Activation::none;
+}
+
 // Merges adjacent batch axes over which both operands move alike.
 void merge_batches(MatrixProduct& product) {
   Shape batch, of_a, of_b;
@@ -64,7 +71,8 @@ MatrixProduct matrix_product(const KernelRequest& request) {
   if (request.op == "fully_connected") {
     product.transpose_b = true;
     product.bias = request.inputs.size() > 2;
-    product.relu = request.attributes.string("activation") == "relu";
+    if (product.bias) product.bias_dtype = request.inputs[2].dtype;
+    product.activation = activation_of(request.attributes.string("activation"));
   } else {
     product.transpose_a = request.attributes.boolean("transpose_a");
     product.transpose_b = request.attributes.boolean("transpose_b");

@@ -1,4 +1,9 @@
 // Products of matrices.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
 #include "ops/declare.hpp"
 
 namespace mxpipe::ops {
@@ -66,21 +71,38 @@ std::vector<TensorType> infer_fully_connected(Types inputs, const Attributes& at
   require_rank("fully_connected", "x", x, 2);
   require_rank("fully_connected", "weight", weight, 2);
   require_floating("fully_connected", "x", x);
-  require_same_dtype("fully_connected", inputs);
+  require_same_dtype("fully_connected", inputs.first(2));
+  require(inputs.size() < 3 || inputs[2].dtype == x.dtype || inputs[2].dtype == compute_dtype(x.dtype),
+          "fully_connected", "bias must be ", compute_dtype(x.dtype), " or of x's dtype; got ",
+          inputs.back().dtype, ".");
   require(x.shape[1] == weight.shape[1], "fully_connected",
           "x and weight must have as many columns; got shape ", x.shape, " and ", weight.shape, ".");
   require(inputs.size() < 3 || inputs[2].shape == Shape{weight.shape[0]}, "fully_connected",
           "bias must hold one number for each row of weight; got shape ", inputs.back().shape, " and ",
           weight.shape, ".");
-  require(activation.empty() || activation == "relu", "fully_connected",
-          "activation must be \"\" or relu; got ", activation, ".");
+  constexpr std::array<std::string_view, 5> kActivations{"", "relu", "gelu", "tanh", "sigmoid"};
+  require(std::ranges::find(kActivations, activation) != kActivations.end(), "fully_connected",
+          "activation must be \"\", relu, gelu, tanh or sigmoid; got ", activation, ".");
   return {{x.dtype, Shape{x.shape[0], weight.shape[0]}}};
+}
+
+// g through the activation; the number before gelu, which its result does not tell, is computed again.
+Term through_activation(const GradientCall& call) {
+  const Term g = gradient(call), y = output(call);
+  const std::string& activation = call.attributes.string("activation");
+  if (activation == "relu") return g.call("multiply_if_positive", {y});
+  if (activation == "tanh") return g * (1.0 - y * y);
+  if (activation == "sigmoid") return g * (y * (1.0 - y));
+  if (activation != "gelu") return g;
+  const Term x = input(call, 0).call("fully_connected", {call.inputs.begin() + 1, call.inputs.end()});
+  const Term below = 0.5 * (1.0 + (x * std::sqrt(0.5)).call("erf"));
+  const Term density = (x * x * -0.5).call("exp") * std::sqrt(0.5 * std::numbers::inv_pi);
+  return g * (below + x * density);
 }
 
 std::vector<Gradient> fully_connected_gradient(const GradientCall& call) {
   std::vector<Gradient> result(call.inputs.size());
-  Term g = gradient(call);
-  if (call.attributes.string("activation") == "relu") g = g.call("multiply_if_positive", {output(call)});
+  const Term g = through_activation(call);
   if (call.needed[0]) result[0] = matmul(g, input(call, 1), false, false);
   if (call.needed[1]) result[1] = matmul(g, input(call, 0), true, false);
   if (call.inputs.size() > 2 && call.needed[2]) result[2] = to_input(call, 2, g);
@@ -116,12 +138,13 @@ array([[11.5]])
 )",
     .inputs = {{"x", "array (n, k) of a floating dtype"},
                {"weight", "array (m, k)"},
-               {.name = "bias", .doc = "array (m,)", .optional = true}},
-    .attributes = {attribute("activation", Attribute(std::string()), "\"\" or relu, applied to the result")},
+               {.name = "bias", .doc = "array (m,), of x's dtype or float32", .optional = true}},
+    .attributes = {attribute("activation", Attribute(std::string()),
+                             "\"\", relu, gelu (by erf), tanh or sigmoid, applied to the result")},
     .infer = infer_fully_connected,
     .gradient = fully_connected_gradient,
     .by_row = true,
-    .narrow = {0, 1, 2},
+    .narrow = {0, 1},
 });
 
 }  // namespace mxpipe::ops

@@ -8,12 +8,16 @@
 namespace mxpipe {
 namespace {
 
-// Ops with an attribute `activation` that names what is applied to the result.
-constexpr std::array<std::string_view, 2> kProducers{"fully_connected", "convolution"};
+// Whether `layer` has an attribute `activation` that may name `activation`. Where a gradient needs the number in
+// front of it, that number has a second reader and the two stay apart.
+bool takes(const Node& layer, const Node& activation) {
+  if (is_op(activation, "relu")) return is_op(layer, "fully_connected") || is_op(layer, "convolution");
+  if (!is_op(layer, "fully_connected")) return false;
+  if (is_op(activation, "gelu")) return !activation.attributes.boolean("approximate");
+  return is_op(activation, "tanh") || is_op(activation, "sigmoid");
+}
 // Ops with an input `addend` behind `bias`.
 constexpr std::array<std::string_view, 1> kAdders{"convolution"};
-// Their gradients are functions of the result alone: the number before is not needed again.
-constexpr std::array<std::string_view, 1> kActivations{"relu"};
 
 bool is_any_of(const Node& node, std::span<const std::string_view> names) {
   for (const std::string_view name : names) {
@@ -46,12 +50,24 @@ class Attacher {
 
   bool attach_activation(std::int32_t index) {
     const Node& node = graph_.nodes[static_cast<std::size_t>(index)];
-    if (!is_any_of(node, kActivations)) return false;
-    Node* const layer = producer(node.inputs[0], kProducers);
+    if (node.kind != NodeKind::op || node.inputs.empty()) return false;
+    const Value made = behind_views(node.inputs[0]);
+    if (!made.valid() || !takes(graph_.node(made), node)) return false;
+    Node* const layer = producer(made, std::array{std::string_view(graph_.node(made).op->name)});
     if (layer == nullptr) return false;
     layer->attributes.set("activation", std::string(node.op->name));
     rewriter_.set({index, 0}, rewriter_.get(node.inputs[0]));
     return true;
+  }
+
+  // What `value` shows under another shape, if each is read once; else an invalid value.
+  Value behind_views(Value value) const {
+    while (uses_[static_cast<std::size_t>(value.node)] == 1) {
+      const Node& node = graph_.node(value);
+      if (node.kind != NodeKind::op || !node.op || !node.op->view) return value;
+      value = node.inputs[0];
+    }
+    return {};
   }
 
   // A convolution moves to where its result is added to another image.

@@ -320,7 +320,12 @@ ROWS: list[Row] = [
         (
             call(real(3, 4), real(5, 4), real(5)),
             call(real(3, 4), real(5, 4)),
-            call(real(3, 4), real(5, 4), real(5), activation="relu"),
+            *(
+                call(real(3, 4), real(5, 4), real(5), activation=activation)
+                for activation in ("relu", "gelu", "tanh", "sigmoid")
+            ),
+            call(real(1, 4), real(5, 4), real(5), activation="gelu"),
+            call(real(3, 40), real(17, 40), statistics(17)),
             call(real(0, 4), real(5, 4), real(5)),
         ),
         loose=20,

@@ -117,7 +117,13 @@ def matmul(a: Values, b: Values, transpose_a: bool = False, transpose_b: bool = 
 
 def fully_connected(x: Values, weight: Values, bias: Values | float = 0.0, activation: str = "") -> Values:
     y = x @ weight.T + bias
-    return np.maximum(y, 0) if activation == "relu" else y
+    functions = {
+        "relu": lambda y: np.maximum(y, 0),
+        "gelu": lambda y: y * special.ndtr(y),
+        "tanh": np.tanh,
+        "sigmoid": special.expit,
+    }
+    return functions[activation](y) if activation else y
 
 
 def softmax_backward(g: Values, y: Values, axis: int = -1) -> Values:

@@ -1,5 +1,5 @@
 // matmul and fully_connected without oneDNN: OpenBLAS for float32 and float64, plain loops for integers;
-// float16 and bfloat16 pass through float32 and are rounded once. Operations: 2 m n k a batch; bias and relu
+// float16 and bfloat16 pass through float32 and are rounded once. Operations: 2 m n k a batch; bias and activation
 // are one more pass over the result while it is in cache.
 #include "graph/error.hpp"
 #include "kernels/dispatch.hpp"
@@ -57,7 +57,7 @@ class ProductKernel final : public Kernel {
       const std::int64_t in_b = MatrixProduct::matrix_of(product_.batch_of_b, product_.batch, i);
       multiply(a + in_a * product_.m * product_.k, b + in_b * product_.k * product_.n, c + i * size);
     }
-    if (product_.bias || product_.relu)
+    if (product_.bias || product_.activation != Activation::none)
       finish(inputs.size() > 2 ? static_cast<const T*>(inputs[2]) : nullptr, c);
   }
 
@@ -87,7 +87,7 @@ class ProductKernel final : public Kernel {
         T* row = c + i * n;
         for (std::int64_t j = 0; j < n; ++j) {
           const T sum = bias == nullptr ? row[j] : static_cast<T>(row[j] + bias[j]);
-          row[j] = product_.relu && sum < T{} ? T{} : sum;
+          row[j] = activate(product_.activation, sum);
         }
       }
     });

@@ -19,7 +19,7 @@ class MatvecKernel final : public Kernel {
         matrix_(product.n == 1 ? 0 : 1),
         bias_step_(product.n == 1 ? 0 : 1),
         bias_(product.bias),
-        relu_(product.relu) {}
+        activation_(product.activation) {}
 
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
     const auto* matrix = static_cast<const float*>(inputs[matrix_]);
@@ -30,7 +30,7 @@ class MatvecKernel final : public Kernel {
       for (std::int64_t row = begin; row < end; ++row) {
         float value = isa().rows.dot(matrix + row * length_, vector, length_);
         if (bias != nullptr) value += bias[row * bias_step_];
-        result[row] = relu_ && value < 0 ? 0.0F : value;
+        result[row] = activate(activation_, value);
       }
     });
   }
@@ -40,7 +40,8 @@ class MatvecKernel final : public Kernel {
   std::int64_t rows_, length_;
   std::size_t matrix_;  // which input
   std::int64_t bias_step_;
-  bool bias_, relu_;
+  bool bias_;
+  Activation activation_;
 };
 
 std::unique_ptr<Kernel> make_matvec(const KernelRequest& request) {

@@ -8,8 +8,8 @@
 namespace mxpipe {
 namespace {
 
-// Whether `layer` has an attribute `activation` that may name `activation`. Where a gradient needs the number in
-// front of it, that number has a second reader and the two stay apart.
+// Whether `layer` has an attribute `activation` that may name `activation`. Where a gradient needs the number
+// in front of it, that number has a second reader and the two stay apart.
 bool takes(const Node& layer, const Node& activation) {
   if (is_op(activation, "relu")) return is_op(layer, "fully_connected") || is_op(layer, "convolution");
   if (!is_op(layer, "fully_connected")) return false;
@@ -40,11 +40,12 @@ class Attacher {
 
  private:
   // The copy of `value`'s producer, where it has no activation yet and this one reader.
-  Node* producer(Value value, std::span<const std::string_view> names) {
+  Node* producer(Value value) {
     const Value copied = rewriter_.get(value);
     Node& node = rewriter_.graph().nodes[static_cast<std::size_t>(copied.node)];
     const bool alone = uses_[static_cast<std::size_t>(value.node)] == 1;
-    const bool free = alone && is_any_of(node, names) && node.attributes.string("activation").empty();
+    const Attribute* const activation = node.attributes.find("activation");
+    const bool free = alone && activation != nullptr && *activation == Attribute(std::string());
     return free ? &node : nullptr;
   }
 
@@ -52,9 +53,8 @@ class Attacher {
     const Node& node = graph_.nodes[static_cast<std::size_t>(index)];
     if (node.kind != NodeKind::op || node.inputs.empty()) return false;
     const Value made = behind_views(node.inputs[0]);
-    if (!made.valid() || !takes(graph_.node(made), node)) return false;
-    Node* const layer = producer(made, std::array{std::string_view(graph_.node(made).op->name)});
-    if (layer == nullptr) return false;
+    Node* const layer = made.valid() ? producer(made) : nullptr;
+    if (layer == nullptr || !takes(*layer, node)) return false;
     layer->attributes.set("activation", std::string(node.op->name));
     rewriter_.set({index, 0}, rewriter_.get(node.inputs[0]));
     return true;
@@ -78,8 +78,10 @@ class Attacher {
     for (const std::size_t side : {later, 1 - later}) {
       const Value image = node.inputs[side];
       const Value addend = node.inputs[1 - side];
-      const Node* const found = producer(image, kAdders);
-      if (found == nullptr || found->inputs.size() > 3 || image.node == addend.node) continue;
+      const Node* const found = producer(image);
+      if (found == nullptr || !is_any_of(*found, kAdders) || found->inputs.size() > 3 ||
+          image.node == addend.node)
+        continue;
       if (graph_.type(addend) != found->outputs[0]) continue;
       Node layer = *found;
       GraphBuilder builder(rewriter_.graph());

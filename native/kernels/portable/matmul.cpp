@@ -1,6 +1,6 @@
 // matmul and fully_connected without oneDNN: OpenBLAS for float32 and float64, plain loops for integers;
-// float16 and bfloat16 pass through float32 and are rounded once. Operations: 2 m n k a batch; bias and activation
-// are one more pass over the result while it is in cache.
+// float16 and bfloat16 pass through float32 and are rounded once. Operations: 2 m n k a batch; bias and
+// activation are one more pass over the result while it is in cache.
 #include "graph/error.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/matrix_product.hpp"

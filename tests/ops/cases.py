@@ -29,6 +29,7 @@ from rows import (
     real,
     reduction,
     same,
+    statistics,
     unique_ids,
 )
 

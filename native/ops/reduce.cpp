@@ -34,6 +34,8 @@ InferTypes infer_reduction(std::string op) {
     const Shape shape = reduced_shape(x.shape, axes, attributes.boolean("keepdims"));
     if (op == "mean") require_floating(op, "x", x);
     if (op == "max" || op == "min") require_not_empty(op, x.shape, shape);
+    const bool wide = attributes.find("wide") != nullptr && attributes.boolean("wide");
+    if (wide && is_floating(x.dtype)) return {{compute_dtype(x.dtype), shape}};
     return {{op == "sum" || op == "prod" ? accumulated(x.dtype) : x.dtype, shape}};
   };
 }
@@ -53,6 +55,12 @@ InputSchema any_array() { return {"x", "array of any shape"}; }
 std::vector<AttributeSchema> axes_attributes() {
   return {attribute("axis", AttributeType::integers, "axes to reduce, ascending"),
           attribute("keepdims", Attribute(false), "keep reduced axes, as 1")};
+}
+
+std::vector<AttributeSchema> sum_attributes() {
+  std::vector<AttributeSchema> attributes = axes_attributes();
+  attributes.push_back(attribute("wide", Attribute(false), "of 16-bit floats give a float32 result"));
+  return attributes;
 }
 
 std::vector<AttributeSchema> axis_attributes() {
@@ -76,7 +84,8 @@ std::vector<Gradient> mean_gradient(const GradientCall& call) {
   const auto count = [&](std::size_t which) {
     return static_cast<double>((which == 0 ? input(call, 0) : output(call)).type().size());
   };
-  return {spread(call, gradient(call) * (count(1) / count(0)))};
+  const Term share = gradient(call) * (count(1) / count(0));
+  return {spread(call, share.cast(input(call, 0).type().dtype))};
 }
 
 // Equal extremes share the gradient evenly.
@@ -86,7 +95,9 @@ std::vector<Gradient> extreme_gradient(const GradientCall& call) {
   return {kept(call, gradient(call)) * chosen / sum_kept(call, chosen)};
 }
 
-std::vector<Gradient> sum_gradient(const GradientCall& call) { return {spread(call, gradient(call))}; }
+std::vector<Gradient> sum_gradient(const GradientCall& call) {
+  return {spread(call, gradient(call).cast(input(call, 0).type().dtype))};
+}
 
 // The product of the others without dividing by 0: where one number is 0, only its own derivative remains.
 std::vector<Gradient> prod_gradient(const GradientCall& call) {
@@ -112,7 +123,7 @@ The result does not depend on the number of threads.
 array([4., 6.])
 )",
     .inputs = {any_array()},
-    .attributes = axes_attributes(),
+    .attributes = sum_attributes(),
     .infer = infer_reduction("sum"),
     .gradient = sum_gradient,
 });
@@ -125,7 +136,7 @@ MXPIPE_OP({
 array([2., 3.])
 )",
     .inputs = {any_array()},
-    .attributes = axes_attributes(),
+    .attributes = sum_attributes(),
     .infer = infer_reduction("mean"),
     .gradient = mean_gradient,
 });

@@ -45,7 +45,9 @@ class Narrower {
     const Node& old = graph_.nodes[static_cast<std::size_t>(index)];
     if (old.kind != NodeKind::op) return rewriter_.copy(index);
     Node node = old;
-    const bool moves = moves_narrow(old);
+    const bool sums = sums_narrow(old);
+    if (sums) node.attributes.set("wide", true);
+    const bool moves = sums || moves_narrow(old);
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool wants_narrow = moves ? is_wide(old.inputs[i]) : is_narrow_input(old, i);
       node.inputs[i] = wants_narrow ? narrowed(old.inputs[i]) : widened(old.inputs[i]);
@@ -68,6 +70,12 @@ class Narrower {
     return std::any_of(node.inputs.begin(), node.inputs.end(), [&](Value old) { return is_wide(old); }) &&
            std::all_of(node.inputs.begin(), node.inputs.end(),
                        [&](Value old) { return !is_wide(old) || is_kept_narrow(old); });
+  }
+
+  // Sums of what is at hand in the narrow type read that, and are float32 all the same.
+  bool sums_narrow(const Node& node) const {
+    return node.attributes.find("wide") != nullptr && node.inputs.size() == 1 && is_wide(node.inputs[0]) &&
+           is_kept_narrow(node.inputs[0]);
   }
 
   bool is_kept_narrow(Value old) const { return type_of(rewriter_.get(old)) == narrow_; }

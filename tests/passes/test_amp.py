@@ -126,3 +126,22 @@ def test_amp_names_of_mxnet():
         mx.amp.init("float32")
     with pytest.raises(errors.BlockError, match=r"\[amp\] precision must be one of float32, bfloat16"):
         mx.amp.init("float16")
+
+
+def test_sums_of_narrow_values_are_float32_and_move_half_the_bytes():
+    def bias_gradient(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return mx.autograd.grad(mx.npx.relu(mx.npx.fully_connected(x, w, b) ** 2).sum(), [b])[0]
+
+    text = stages(bias_gradient, np.ones((6, 8)), np.ones((3, 8)), np.ones((3,)))["amp"]
+    assert "wide=true" not in text, "what only elementwise ops read stays float32"
+    x = np.array(onp.random.default_rng(0).standard_normal((1000, 3)).astype("float32")).astype("bfloat16")
+    for op, reference in (("sum", onp.sum), ("mean", onp.mean)):
+        wide = _native.invoke(op, [x], {"axis": (0,), "wide": True})
+        assert wide.dtype == onp.float32
+        onp.testing.assert_allclose(wide.asnumpy(), reference(x.asnumpy(), axis=0), rtol=1e-5, atol=1e-4)
+
+    def stacked(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        y = mx.npx.fully_connected(mx.npx.fully_connected(x, w, b), w)
+        return mx.autograd.grad(y.sum(), [b])[0]
+
+    assert "wide=true" in stages(stacked, np.ones((6, 8)), np.ones((8, 8)), np.ones((8,)))["amp"]

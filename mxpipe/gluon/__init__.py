@@ -6,6 +6,7 @@ from . import data, loss, metric, model_zoo, nn, rnn, utils
 from .block import Block
 from .hybrid import BlockTrace, HybridBlock
 from .parameter import Constant, Parameter
+from .session import Session
 from .symbol_block import SymbolBlock
 from .train_step import TrainStep
 from .trainer import Trainer
@@ -16,6 +17,7 @@ __all__ = [
     "Constant",
     "HybridBlock",
     "Parameter",
+    "Session",
     "SymbolBlock",
     "TrainStep",
     "Trainer",

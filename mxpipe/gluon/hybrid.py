@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from mxpipe.errors import BlockError
 from .block import Block
 from .files import write_arrays
 from .plans import Plan, PlanCache
+from .session import BATCH_SIZES, Session
 from .tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -221,6 +222,30 @@ class HybridBlock(Block):
             for number, array in enumerate(traced.captures)
         }
         return BlockTrace(traced.graph, inputs, parameters, result)
+
+    def compile(self, *args: Any, sizes: Sequence[int] = BATCH_SIZES, precision: Any = None) -> Session:
+        """This block as it is now, for prediction from many threads and with any number of rows.
+
+        Parameters are copied: training that goes on does not change the session.
+
+        Args:
+            args: Example inputs; their first axis counts rows, and their values do not matter.
+            sizes: Batch sizes that get a plan; others are padded or split.
+            precision: "float32" or "bfloat16"; None takes what `amp.init` chose.
+
+        Raises:
+            BlockError: The block does not give one row for each of its inputs.
+
+        Example:
+            >>> import mxpipe as mx
+            >>> net = mx.gluon.nn.Dense(2, in_units=3)
+            >>> net.initialize()
+            >>> session = net.compile(mx.np.ones((1, 3)), sizes=(1, 32))
+            >>> session(mx.np.ones((5, 3))).shape
+            (5, 2)
+        """
+        trace = self.trace(*args)
+        return Session(trace.graph, [array.copy() for array in trace.parameters.values()], sizes, precision)
 
     def export(self, path: str | os.PathLike[str], epoch: int = 0) -> tuple[str, str]:
         """Write the graph of the predict mode and the parameters, for `SymbolBlock.imports`.

@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,9 @@ from mxpipe.model.format import (
 )
 
 if TYPE_CHECKING:
+    from mxpipe._native import Array
     from mxpipe.data import Preprocessor
     from mxpipe.inspection import PlanView
-
-BATCH_SIZES = (1, 8, 64, 512, 4096)  # a request is padded to the next of these; one plan each
 
 
 def save_model(
@@ -113,8 +111,8 @@ class Model:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Load and check a model folder; see :func:`load_model`."""
         from mxpipe import _native
-        from mxpipe import np as mx_np
         from mxpipe.data import Preprocessor
+        from mxpipe.gluon import Session
 
         self.path = Path(path)
         self._description, weights, self.digest = read_model(path)
@@ -128,9 +126,7 @@ class Model:
         with _checked_field(self.path, "graph"):
             self.graph = _native.Graph.from_json(json.dumps(self._description.graph))
             self._check_graph()
-        self._parameters = [mx_np.array(values) for values in self.weights.values()]
-        self._plans: dict[int, Any] = {}
-        self._lock = threading.Lock()
+            self._session = Session(self.graph, [_mapped(values) for values in self.weights.values()])
 
     def _check_graph(self) -> None:
         """The graph must take what the preprocessor and the weights give, and give what was promised."""
@@ -167,11 +163,8 @@ class Model:
         """
         inputs = self._transform(columns)
         rows = len(inputs["numeric"])
-        results = [
-            self._run({name: values[start : start + BATCH_SIZES[-1]] for name, values in inputs.items()})
-            for start in range(0, max(rows, 1), BATCH_SIZES[-1])
-        ]
-        return results[0] if len(results) == 1 else np.concatenate(results)
+        results: npt.NDArray[np.float32] = self._session(*[inputs[name] for name in self._description.inputs])
+        return results.reshape(rows) if results.ndim == 2 and results.shape[1] == 1 else results
 
     def _transform(self, columns: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         present = set(getattr(columns, "column_names", columns))
@@ -185,31 +178,9 @@ class Model:
         except DataError as error:  # SchemaError too: here the columns are the client's
             raise RequestError(str(error)) from error
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        from mxpipe import np as mx_np
-
-        rows = len(inputs["numeric"])
-        size = next(size for size in BATCH_SIZES if size >= rows)
-        arrays = [mx_np.array(_padded(inputs[name], size)) for name in self._description.inputs]
-        outputs = self._plan(size)(*arrays, *self._parameters)
-        result: npt.NDArray[np.float32] = np.array(outputs[0].asnumpy()[:rows], dtype=np.float32)
-        return result.reshape(rows) if result.ndim == 2 and result.shape[1] == 1 else result
-
-    def _plan(self, size: int) -> Any:
-        with self._lock:
-            if size not in self._plans:
-                self._plans[size] = self.graph_for(size).compile()
-            return self._plans[size]
-
     def graph_for(self, rows: int) -> Any:
         """The model's graph with the types of a batch of so many rows."""
-        inputs = len(self._description.inputs)
-        return self.graph.retype(
-            [
-                ((rows, *shape[1:]) if position < inputs else tuple(shape), dtype)
-                for position, (_, shape, dtype) in enumerate(self.graph.inputs)
-            ]
-        )
+        return self._session.graph_for(rows)
 
     def inspect(self, rows: int, runs: int = 0) -> PlanView:
         """The plan for a batch of so many rows: kernels, bytes, operations, memory.
@@ -221,15 +192,14 @@ class Model:
         from mxpipe import np as mx_np
         from mxpipe.inspection import profile, view
 
-        graph = self.graph_for(rows)
-        compiled = graph.compile()
+        compiled = self._session.plan(rows)
         if runs < 1:
             return view(compiled)
         count = len(self._description.inputs)
-        batch = [mx_np.zeros(shape, dtype=dtype) for _, shape, dtype in graph.inputs[:count]]
+        batch = [mx_np.zeros(shape, dtype=dtype) for _, shape, dtype in self.graph_for(rows).inputs[:count]]
         with profile() as seen:
             for _ in range(runs):
-                compiled(*batch, *self._parameters)
+                compiled(*batch)
         return seen.plans[-1]
 
     def warm_up(self) -> npt.NDArray[np.float32]:
@@ -238,8 +208,8 @@ class Model:
         Returns:
             The prediction for one row of missing values, float32 (1,) or (1, k).
         """
-        for size in reversed(BATCH_SIZES):
-            result = self._run(self.preprocessor.transform(_missing_rows(self.preprocessor, size)))
+        for size in reversed(self._session.sizes):
+            result = self.predict(_missing_rows(self.preprocessor, size))
         return result
 
     def __repr__(self) -> str:
@@ -265,9 +235,8 @@ def _missing_rows(preprocessor: Preprocessor, rows: int) -> dict[str, Any]:
     }
 
 
-def _padded(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    if len(values) == rows:
-        return values
-    padded = np.zeros((rows, *values.shape[1:]), values.dtype)
-    padded[: len(values)] = values
-    return padded
+def _mapped(values: npt.NDArray[Any]) -> Array:
+    """An array over the pages of the model's file, which all processes that load it share."""
+    from mxpipe import _native
+
+    return _native.array(values) if values.flags.writeable else _native.map_array(values)

@@ -260,9 +260,12 @@ py::buffer_info buffer_of(Array& array) {
   std::vector<py::ssize_t> byte_strides;
   for (const std::int64_t stride : strides)
     byte_strides.push_back(stride * static_cast<py::ssize_t>(size_of(dtype)));
-  array.storage()->expose();
-  return {array.data(), static_cast<py::ssize_t>(size_of(dtype)), format, array.shape().rank(), shape,
-          byte_strides};
+  const bool read_only = array.storage()->is_read_only();
+  if (!read_only) array.storage()->expose();
+  return {array.data(), static_cast<py::ssize_t>(size_of(dtype)),
+          format,       array.shape().rank(),
+          shape,        byte_strides,
+          read_only};
 }
 
 py::object item(const ArrayPtr& self) {
@@ -410,6 +413,7 @@ void bind_array(py::module_& module) {
   module.def("array", &from_numpy, py::arg("object"), py::arg("dtype") = py::none(), py::arg("copy") = true,
              "An array from whatever numpy.asarray takes; copy=False shares the memory of a contiguous NumPy "
              "array.");
+  bind_map_array(module);
   bind_invoke(module);
   module.def(
       "assign",

@@ -38,6 +38,7 @@ py::object from_array(ArrayPtr array);
 // One output as an Array, several as a tuple.
 py::object from_outputs(std::vector<ArrayPtr> outputs);
 
+void bind_map_array(py::module_& module);
 void register_errors(py::module_& module);
 void bind_array(py::module_& module);
 void bind_graph(py::module_& module);

@@ -39,6 +39,15 @@ DType dtype_of(const py::array& array) {
   return dtype == float32 ? DType::float32 : to_dtype(dtype, "array");
 }
 
+// Gives up a reference from whatever thread drops the memory that it keeps.
+std::function<void()> release_later(PyObject* owner) {
+  return [owner] {
+    if (!Py_IsInitialized()) return;
+    const py::gil_scoped_acquire gil;
+    Py_DECREF(owner);
+  };
+}
+
 }  // namespace
 
 ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
@@ -61,13 +70,18 @@ ArrayPtr from_numpy(py::handle object, const py::object& dtype, bool copy) {
     if (type.bytes()) std::memcpy(result->data(), data, type.bytes());
   } else {
     PyObject* owner = array.release().ptr();
-    result = Array::wrap(type, Storage::wrap(data, type.bytes(), [owner] {
-                           if (!Py_IsInitialized()) return;
-                           const py::gil_scoped_acquire gil;
-                           Py_DECREF(owner);
-                         }));
+    result = Array::wrap(type, Storage::wrap(data, type.bytes(), release_later(owner)));
   }
   return given && type.dtype != wanted ? invoke("cast", {result}, {{"dtype", wanted}})[0] : result;
+}
+
+ArrayPtr map_numpy(const py::array& values) {
+  const TensorType type{dtype_of(values), shape_of(values)};
+  const bool aligned = reinterpret_cast<std::uintptr_t>(values.data()) % size_of(type.dtype) == 0;
+  require((values.flags() & py::array::c_style) != 0 && !values.writeable() && aligned, "map_array",
+          "the values must be contiguous, aligned and read-only.");
+  PyObject* owner = py::object(values).release().ptr();
+  return Array::wrap(type, Storage::wrap_read_only(values.data(), type.bytes(), release_later(owner)));
 }
 
 py::object to_numpy(const ArrayPtr& array) {
@@ -80,6 +94,11 @@ py::object to_numpy(const ArrayPtr& array) {
                    std::vector<py::ssize_t>(source->shape().begin(), source->shape().end()));
   if (const std::size_t bytes = source->type().bytes()) std::memcpy(result.mutable_data(), data, bytes);
   return result;
+}
+
+void bind_map_array(py::module_& module) {
+  module.def("map_array", &map_numpy, py::arg("values"),
+             "An array over the memory of a read-only NumPy array, which nobody may write: a mapped file.");
 }
 
 }  // namespace mxpipe::bind

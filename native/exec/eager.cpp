@@ -198,6 +198,7 @@ ArrayPtr invoke_one(const OpSchema& op, std::span<const ArrayPtr> inputs, const 
 
 void assign(const ArrayPtr& target, const ArrayPtr& value) {
   if (Trace::current()) return Trace::current()->assign(*target, value);
+  require(!target->storage()->is_read_only(), "assign", "an array that maps a file must not be written.");
   const RecordingScope pause(false);
   ArrayPtr fresh = value;
   if (fresh->shape() != target->shape()) {

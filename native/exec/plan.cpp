@@ -143,6 +143,10 @@ void Plan::check_inputs(std::span<const ArrayPtr> inputs) const {
     fail(ErrorKind::op, "compiled", "input ", input.name, " must be ", input.outputs[0], "; got ",
          inputs[i]->type(), ".");
   }
+  for (const Update& update : graph_.updates) {
+    require(!inputs[static_cast<std::size_t>(update.input)]->storage()->is_read_only(), "compiled",
+            "an array that maps a file must not be written.");
+  }
 }
 
 std::vector<ArrayPtr> Plan::run(std::span<const ArrayPtr> inputs, const Packs& packs) const {

@@ -147,6 +147,14 @@ std::shared_ptr<Storage> Storage::wrap(void* data, std::size_t bytes, std::funct
   return storage;
 }
 
+std::shared_ptr<Storage> Storage::wrap_read_only(const void* data, std::size_t bytes,
+                                                 std::function<void()> release) {
+  auto* bytes_at = static_cast<std::byte*>(const_cast<void*>(data));  // is_read_only() keeps writers away
+  auto storage = std::make_shared<Storage>(Passkey{}, bytes_at, bytes, 0, std::move(release));
+  storage->read_only_ = true;
+  return storage;
+}
+
 Storage::~Storage() {
   if (release_) {
     release_();

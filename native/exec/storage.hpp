@@ -20,6 +20,9 @@ class Storage {
   static std::shared_ptr<Storage> allocate(std::size_t bytes);
   // Foreign memory, kept alive and given back by `release`; its owner may write it unseen (see expose).
   static std::shared_ptr<Storage> wrap(void* data, std::size_t bytes, std::function<void()> release);
+  // Foreign memory that nobody writes, such as a file mapped into several processes.
+  static std::shared_ptr<Storage> wrap_read_only(const void* data, std::size_t bytes,
+                                                 std::function<void()> release);
 
   ~Storage();
   Storage(const Storage&) = delete;
@@ -31,6 +34,8 @@ class Storage {
   // Counts overwrites, so that backward notices a value that changed after it was recorded.
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void touch() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+  bool is_read_only() const { return read_only_; }
 
   // Whether every overwrite is counted: not of foreign memory that its owner may write, nor of memory that
   // has been handed out as a buffer.
@@ -44,6 +49,7 @@ class Storage {
   std::function<void()> release_;  // of foreign memory
   std::atomic<std::uint64_t> version_{0};
   std::atomic<bool> exposed_{false};
+  bool read_only_ = false;
 };
 
 struct MemoryStatistics {

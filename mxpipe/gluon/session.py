@@ -7,7 +7,8 @@ A plan is made for each of a few batch sizes, when it is first needed. Other bat
 size, or split where padding would more than double the work, so that no request waits for a plan of its own.
 All plans and threads read the same parameters. Parameters of a loaded model are mapped from its file:
 processes that serve the same model share its pages (kernels that want weights in a format of their own keep
-copies).
+copies). Scales and shifts of channels, such as batch norm's, are folded into the weights before them, so the
+last bits may differ from the block's.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Session:
                 plan = self._plans.get(size)
                 if plan is None:
                     graph = self.graph_for(size)
-                    plan = self._plans[size] = graph.compile(self._parameters, precision=self.precision)
+                    plan = self._plans[size] = graph.compile(
+                        self._parameters, precision=self.precision, fold=True
+                    )
         return plan
 
     def __call__(self, *inputs: Any) -> Any:

@@ -29,6 +29,7 @@ class GatherKernel final : public Kernel {
   void run(std::span<const void* const> inputs, std::span<void* const> outputs, void*) const override {
     const auto* source = static_cast<const std::byte*>(inputs[0]);
     auto* result = static_cast<std::byte*>(outputs[0]);
+    const bool far = static_cast<std::size_t>(rows_) * bytes_ > kNearBytes;
     dispatch_ids(ids_, [&]<typename Id>() {
       const Id* ids = static_cast<const Id*>(inputs[1]);
       const std::int64_t grain = grain_for(static_cast<std::int64_t>(bytes_ / 4) + 8);
@@ -36,7 +37,7 @@ class GatherKernel final : public Kernel {
         std::int64_t which = begin % count_, base = begin / count_ * rows_;
         std::byte* to = result + static_cast<std::size_t>(begin) * bytes_;
         for (std::int64_t i = begin; i < end; ++i, to += bytes_) {
-          if (which + kRowsAhead < count_) {
+          if (far && which + kRowsAhead < count_) {
             prefetch_row(source, base + static_cast<std::int64_t>(ids[which + kRowsAhead]), bytes_);
           }
           const std::int64_t row = resolve(ids[which]);
@@ -54,6 +55,8 @@ class GatherKernel final : public Kernel {
   std::string describe() const override { return "portable " + op_; }
 
  private:
+  static constexpr std::size_t kNearBytes = std::size_t{1} << 19;  // a smaller table is in a cache soon
+
   std::int64_t resolve(std::int64_t id) const {
     if (rule_ == OutOfRange::wraps_negative && id < 0) {
       require_id(op_, id, -rows_, rows_);

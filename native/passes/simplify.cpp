@@ -1,6 +1,7 @@
 // simplify: dead code, common subexpressions, and algebra that keeps every bit. One walk in topological
 // order.
 #include <algorithm>
+#include <array>
 #include <map>
 #include <sstream>
 #include <string>
@@ -60,6 +61,7 @@ class Simplifier {
     if (node.kind == NodeKind::input) return rewriter_.copy(index);
     for (Value& input : node.inputs) input = rewriter_.get(input);
     if (node.kind == NodeKind::op) {
+      shorten_reduction(node);
       if (const Value same = identity(node); same.valid()) return rewriter_.set({index, 0}, same);
       if (is_op(node, "matmul")) absorb_transposes(node);
     }
@@ -85,6 +87,15 @@ class Simplifier {
                              is_op(node, "broadcast_to");
     if (keeps_value && graph.type(node.inputs[0]) == node.outputs[0]) return node.inputs[0];
     return {};
+  }
+
+  // A sum or mean over axes of one entry is a view.
+  void shorten_reduction(Node& node) {
+    if (!is_op(node, "sum") && !is_op(node, "mean")) return;
+    const TensorType from = rewriter_.graph().type(node.inputs[0]);
+    const TensorType& to = node.outputs[0];
+    if (from.dtype != to.dtype || from.shape.size() != to.shape.size() || to.shape.size() == 0) return;
+    node = make_node(op_schema("reshape"), node.inputs, std::array{from}, {{"shape", to.shape.to_vector()}});
   }
 
   void absorb_transposes(Node& node) {

@@ -29,6 +29,12 @@ def test_simplify_absorbs_transposes_into_matmul() -> None:
     assert "transpose_b=true" in text
 
 
+def test_simplify_takes_reductions_of_one_entry_for_views() -> None:
+    text = stages(lambda x: invoke("mean", [x], {"axis": [1]}), matrix(5, 1))["simplify"]
+    assert "mean(" not in text
+    assert "reshape(" in text
+
+
 def test_fuse_makes_one_program_of_a_chain() -> None:
     text = stages(lambda x: invoke("sigmoid", [x * 2.0 + 1.0], {}), matrix(3, 4))["fuse"]
     assert text.count("elementwise(") == 1

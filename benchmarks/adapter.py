@@ -73,9 +73,9 @@ def compiled_train(net: Any, workload: Any, dtype: str, **arguments: Any) -> Cal
     return lambda index: step(*batches[index % len(batches)]).mean()
 
 
-def compiled_infer(net: Any, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
-    """NumPy in, NumPy out, through the hybridized net."""
-    net.hybridize(**precision(dtype))
+def compiled_infer(net: Any, dtype: str, **options: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """NumPy in, NumPy out, through the hybridized net; `options` are more of `hybridize`."""
+    net.hybridize(**precision(dtype), **options)
     array = mx._native.array  # shares the memory of a NumPy array that lives long enough
     return lambda x: net(array(x, None, False)).asnumpy()
 

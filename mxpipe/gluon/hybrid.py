@@ -91,6 +91,7 @@ class HybridBlock(Block):
         self._plans = PlanCache()
         self._precision: str | None = None
         self._remat = False
+        self._fold = False
 
     def register_child(self, block: Block, name: str | None = None) -> None:
         """Make a hybrid block a child; plans made before are dropped."""
@@ -103,7 +104,13 @@ class HybridBlock(Block):
         self._plans.clear()
 
     def hybridize(
-        self, active: bool = True, *, precision: Any = None, remat: bool = False, **options: Any
+        self,
+        active: bool = True,
+        *,
+        precision: Any = None,
+        remat: bool = False,
+        fold: bool = False,
+        **options: Any,
     ) -> None:
         """Run this block as compiled plans, or op by op again.
 
@@ -113,6 +120,8 @@ class HybridBlock(Block):
                 default what `amp.init` chose: float32.
             remat: In training, let backward make again what is cheap to make (activations, normalisation)
                 instead of keeping it: the same numbers from less memory, a little slower.
+            fold: In prediction, make scales and shifts of channels (batch normalization) part of the weights
+                before them, once for each change of a parameter: faster, with other last bits.
             options: `static_alloc`, `static_shape` and the like of MXNet are accepted: plans always are both.
 
         Hooks of blocks inside do not run when a plan does.
@@ -125,8 +134,9 @@ class HybridBlock(Block):
         self._active = active
         self._precision = None if precision is None else amp.precision(precision)
         self._remat = remat
+        self._fold = fold
         self._plans.clear()
-        super().hybridize(active, precision=precision, remat=remat, **options)
+        super().hybridize(active, precision=precision, remat=remat, fold=fold, **options)
         inner: list[Block] = []
         self.apply(lambda block: inner.append(block) if block is not self else None)
         if active and any(block._forward_hooks or block._forward_pre_hooks for block in inner):
@@ -175,7 +185,10 @@ class HybridBlock(Block):
         traced, result = self._trace(arrays, structure, training)
         unique = {id(parameter): parameter for parameter in self.collect_params().values()}
         captured = tuple((parameter, parameter.data()) for parameter in unique.values())
-        return Plan(traced.compile(amp.precision(self._precision), recompute=self._remat), result, captured)
+        compiled = traced.compile(
+            amp.precision(self._precision), fold=self._fold and not training, recompute=self._remat
+        )
+        return Plan(compiled, result, captured)
 
     def _trace(self, arrays: list[Array], structure: Hashable, training: bool) -> tuple[Any, Hashable]:
         self.finish_deferred(*unflatten(structure, arrays))

@@ -193,6 +193,18 @@ def test_networks_eager_and_hybrid(name):
     assert vision.get_model(name).features[3](images(1, 4, 9, 9)).shape == (1, 4, 5, 5)
 
 
+def test_prediction_with_folded_normalization():
+    net = vision.get_model("resnet18_v1", classes=5, thumbnail=True)
+    net.initialize(mx.init.Xavier())
+    x = images(2, 3, 16, 16, dtype="float32")
+    with autograd.train_mode():
+        net(x)  # moves the running statistics
+    expected = net(x).asnumpy()
+    net.hybridize(fold=True)
+    np.testing.assert_allclose(net(x).asnumpy(), expected, rtol=1e-3, atol=1e-4)
+    assert not any("batch_norm" in step.op or step.op == "elementwise" for step in net.inspect(x).steps)
+
+
 def digits():
     """1797 images 8x8 of handwritten digits: the last 360 are held out."""
     bunch = datasets.load_digits()

@@ -225,3 +225,26 @@ def test_what_became_slower_is_measured_again(monkeypatch: pytest.MonkeyPatch, c
     assert asked[0].rounds == command.AGAIN
     assert command.compare({"rows": rows_of(2, 2)}, old, None) == 1
     assert "SLOWER" in capsys.readouterr().out
+
+
+def test_notes_show_where_our_plans_spend_their_time():
+    kinds = [
+        {"op": "matmul", "kernel": "k", "steps": 3, "seconds": 9e-4, "flops": 900_000, "bytes": 9_000},
+        {"op": "sum", "kernel": "k", "steps": 1, "seconds": 1e-6, "flops": 1, "bytes": 4},
+    ]
+    sizes = {"steps": 4, "flops": 900_001, "bytes": 9_004, "peak_bytes": 10_000, "arena_bytes": 5}
+    content = results.document(rows_of(1, 2), [], MACHINE, 2)
+    content["profiles"] = {"T1 fp32": sizes | {"seconds": 1e-3, "kinds": kinds}, "M1a fp32": None}
+    text = notes.table(content)
+    assert "**T1 fp32**: 4 steps" in text
+    assert "| matmul: k | 3 | 0.9 | 90% | 1 | 0.0 |" in text
+    assert "sum: k" not in text
+    assert "M1a" not in text
+
+
+def test_our_plans_are_profiled_in_a_process():
+    profile = runner.profile("T1s", "fp32", 1)
+    assert profile is not None
+    assert profile["steps"] > 10
+    assert profile["flops"] > 0.9 * WORKLOADS["T1s"].flops() * 2 / 3
+    assert profile["kinds"][0]["seconds"] > 0

@@ -73,11 +73,11 @@ def compiled_train(net: Any, workload: Any, dtype: str, **arguments: Any) -> Cal
     return lambda index: step(*batches[index % len(batches)]).mean()
 
 
-def compiled_infer(net: Any, dtype: str, **options: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """NumPy in, NumPy out, through the hybridized net; `options` are more of `hybridize`."""
-    net.hybridize(**precision(dtype), **options)
-    array = mx._native.array  # shares the memory of a NumPy array that lives long enough
-    return lambda x: net(array(x, None, False)).asnumpy()
+def compiled_infer(net: Any, workload: Any, dtype: str) -> Callable[..., np.ndarray]:
+    """NumPy in, NumPy out, through an inference session with a plan for the workload's batch."""
+    example = mx.np.array(workload.batch_data(0)[0])
+    session: Callable[..., np.ndarray] = net.compile(example, sizes=(workload.batch,), **precision(dtype))
+    return session
 
 
 def dense_weights(layer: Any, weights: dict[str, np.ndarray], name: str) -> None:

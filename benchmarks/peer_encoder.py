@@ -56,4 +56,4 @@ def train(workload: Any, dtype: str) -> Callable[[int], Any]:
 
 def infer(workload: Any, dtype: str) -> Callable[..., np.ndarray]:
     """NumPy in, NumPy out, through a hybridized net."""
-    return compiled_infer(encoder(workload.params(), HEADS), dtype)
+    return compiled_infer(encoder(workload.params(), HEADS), workload, dtype)

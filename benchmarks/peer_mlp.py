@@ -33,4 +33,4 @@ def train(workload: Any, dtype: str) -> Callable[[int], Any]:
 
 def infer(workload: Any, dtype: str) -> Callable[..., np.ndarray]:
     """NumPy in, NumPy out, through a hybridized net."""
-    return compiled_infer(mlp(workload.params()), dtype)
+    return compiled_infer(mlp(workload.params()), workload, dtype)

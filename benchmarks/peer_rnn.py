@@ -39,4 +39,4 @@ def train(workload: Any, dtype: str) -> Callable[[int], Any]:
 
 def infer(workload: Any, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
     """NumPy in, NumPy out."""
-    return compiled_infer(forecaster(workload.params()), dtype)
+    return compiled_infer(forecaster(workload.params()), workload, dtype)

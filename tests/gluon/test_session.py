@@ -165,3 +165,23 @@ def test_processes_share_the_pages(tmp_path):
     assert rss >= 4096
     assert pss <= rss * 3 // 4  # a share of the pages only
     assert dirty == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_of_images_and_tokens_take_any_batch(precision):
+    mx.random.seed(1)
+    generator = numpy.random.default_rng(0)
+    encoder = mx.gluon.model_zoo.transformer_encoder(
+        50, layers=1, units=16, num_heads=2, hidden_units=32, max_length=12
+    )
+    tokens = generator.integers(0, 50, (5, 12))
+    residual = mx.gluon.model_zoo.vision.resnet18_v1(classes=3, thumbnail=True)
+    images = generator.standard_normal((5, 3, 8, 8)).astype("float32")
+    for net, batch in ((encoder, tokens), (residual, images)):
+        net.initialize(mx.init.Xavier())
+        expected = net(np.array(batch)).asnumpy()
+        session = net.compile(np.array(batch[:1]), sizes=(1, 4), precision=precision)
+        scale = numpy.abs(expected).max()
+        tolerance = 1e-4 if precision == "float32" else 5e-2
+        for rows in (1, 3, 5):
+            numpy.testing.assert_allclose(session(batch[:rows]), expected[:rows], atol=tolerance * scale)

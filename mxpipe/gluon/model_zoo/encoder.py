@@ -50,7 +50,7 @@ class EncoderLayer(HybridBlock):
         rows = x.reshape(-1, self._units)
         rows = self.norm1(rows + self.dropout(self.attention(x, mask).reshape(-1, self._units)))
         rows = self.norm2(rows + self.dropout(self.down(npx.gelu(self.up(rows)))))
-        result: Array = rows.reshape(*x.shape)
+        result: Array = rows.reshape(-1, *x.shape[1:])
         return result
 
 

@@ -5,6 +5,7 @@
 #include "kernels/vec/simd/functions.hpp"
 #include "kernels/vec/simd/half.hpp"
 #include "kernels/vec/simd/math.hpp"
+#include "kernels/vec/simd/pair_product.hpp"
 #include "kernels/vec/simd/tile_product.hpp"
 
 namespace mxpipe::MXPIPE_ISA {
@@ -217,6 +218,17 @@ void online_softmax(const AttentionHead& head, int64_t query, int64_t first, int
   for (int64_t j = 0; j < count; j += kLane) store(row + j, load<f32>(row + j) * load<f32>(factors + j));
 }
 
+// Divides by the sums of probabilities.
+template <typename T>
+void finish_rows(const float* sums, const float* tops, const float* totals, int64_t rows, int64_t depth, T* y,
+                 int64_t stride, float* log_sums) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const bool none = totals[i] == 0;
+    store_rows(sums + i * padded(depth), 1, depth, none ? 0 : 1 / totals[i], y + i * stride, 0);
+    log_sums[i] = none ? kInfinity : tops[i] + log(broadcast(totals[i]))[0];
+  }
+}
+
 template <typename T>
 void forward(const AttentionHead& head, int64_t first_query, int64_t rows, void* result, float* log_sums,
              float* memory) {
@@ -251,11 +263,98 @@ void forward(const AttentionHead& head, int64_t first_query, int64_t rows, void*
     multiply_tiles({scores, kScoreRow, 1, k, width, sums, width, rows, width, count, first > 0});
   }
   T* y = static_cast<T*>(result) + first_query * head.result_stride;
+  finish_rows(sums, tops, totals, rows, depth, y, head.result_stride, log_sums + first_query);
+}
+
+#ifdef MXPIPE_HAS_PAIRS
+// Rows of a head as pairs along the depth: (rows, padded(pairs)); zeros behind the last.
+void load_pairs(const Bfloat16* from, int64_t stride, int64_t rows, int64_t depth, float* tile) {
+  const int64_t width = padded((depth + 1) / 2);
   for (int64_t i = 0; i < rows; ++i) {
-    const bool none = totals[i] == 0;
-    store_rows(sums + i * width, 1, depth, none ? 0 : 1 / totals[i], y + i * head.result_stride, 0);
-    log_sums[first_query + i] = none ? kInfinity : tops[i] + log(broadcast(totals[i]))[0];
+    auto* row = tile + i * width;
+    for (int64_t d = 0; d < width; d += kLane) store(row + d, f32{});
+    __builtin_memcpy(row, from + i * stride, static_cast<std::size_t>(depth) * sizeof(Bfloat16));
   }
+}
+
+u32 load_bits(const Bfloat16* from, int64_t count) {
+  alignas(64) Bfloat16 whole[kLane] = {};
+  if (count < kLane) {
+    for (int64_t i = 0; i < count; ++i) whole[i] = from[i];
+    from = whole;
+  }
+  return __builtin_convertvector(load<HalfBits>(from), u32);
+}
+
+// Neighbouring rows of a head as pairs: (rows / 2, padded(depth)).
+void interleave_rows(const Bfloat16* from, int64_t stride, int64_t rows, int64_t depth, std::uint32_t* tile) {
+  const int64_t width = padded(depth);
+  for (int64_t i = 0; i < rows; i += 2) {
+    for (int64_t d = 0; d < width; d += kLane) {
+      const Bfloat16* first = from + i * stride + d;
+      const int64_t left = depth - d < 0 ? 0 : depth - d;
+      u32 pairs = load_bits(first, left);
+      if (i + 1 < rows) pairs |= load_bits(first + stride, left) << 16;
+      store(tile + i / 2 * width + d, pairs);
+    }
+  }
+}
+
+// forward() with products of bfloat16 pairs; probabilities are rounded as k and v are.
+void forward_pairs(const AttentionHead& head, int64_t first_query, int64_t rows, void* result,
+                   float* log_sums, float* memory) {
+  const int64_t depth = head.depth, width = padded(depth);
+  const int64_t pairs = (depth + 1) / 2, pair_width = padded(pairs);
+  Pieces pieces(memory);
+  float* q = pieces.take(kTile * pair_width);
+  float* k = pieces.take(kTile * pair_width);
+  float* k_columns = pieces.take(pair_width * kScoreRow);
+  float* v = pieces.take(kTile / 2 * width);
+  float* scores = pieces.take(kTile * kScoreRow);
+  float* rounded = pieces.take(kTile * kScoreRow / 2);
+  float* sums = pieces.take(kTile * width);
+  float* tops = pieces.take(kTile);
+  float* totals = pieces.take(kTile);
+  const auto as_pairs = [](float* tile) { return reinterpret_cast<std::uint32_t*>(tile); };
+  for (int64_t i = 0; i < rows; ++i) {
+    tops[i] = -kInfinity;
+    totals[i] = 0;
+  }
+  for (int64_t i = 0; i < rows * width; i += kLane) store(sums + i, f32{});
+  load_pairs(static_cast<const Bfloat16*>(head.q) + first_query * head.query_stride, head.query_stride, rows,
+             depth, q);
+  const f32 scale = broadcast(head.scale);
+  const int64_t end = head.causal ? minimum(head.keys, first_query + rows) : head.keys;
+  for (int64_t first = 0; first < end; first += kTile) {
+    const int64_t count = minimum(kTile, end - first);
+    const int64_t offset = first * head.key_stride;
+    load_pairs(static_cast<const Bfloat16*>(head.k) + offset, head.key_stride, count, depth, k);
+    transpose_tile(k, count, pairs, k_columns);
+    multiply_pairs({as_pairs(q), pair_width, as_pairs(k_columns), kScoreRow, scores, kScoreRow, rows,
+                    padded(count), pairs, false});
+    for (int64_t i = 0; i < rows; ++i) {
+      float* row = scores + i * kScoreRow;
+      for (int64_t j = 0; j < count; j += kLane) store(row + j, load<f32>(row + j) * scale);
+      online_softmax(head, first_query + i, first, count, row, tops + i, totals + i, sums + i * width, width);
+      auto* narrow = reinterpret_cast<Bfloat16*>(rounded) + i * kScoreRow;
+      for (int64_t j = 0; j < padded(count); j += kLane) store_vector(narrow + j, load<f32>(row + j));
+    }
+    interleave_rows(static_cast<const Bfloat16*>(head.v) + offset, head.key_stride, count, depth,
+                    as_pairs(v));
+    multiply_pairs({as_pairs(rounded), kScoreRow / 2, as_pairs(v), width, sums, width, rows, width,
+                    (count + 1) / 2, first > 0});
+  }
+  auto* y = static_cast<Bfloat16*>(result) + first_query * head.result_stride;
+  finish_rows(sums, tops, totals, rows, depth, y, head.result_stride, log_sums + first_query);
+}
+#endif
+
+void forward_bfloat16(const AttentionHead& head, int64_t first_query, int64_t rows, void* result,
+                      float* log_sums, float* memory) {
+#ifdef MXPIPE_HAS_PAIRS
+  if (cpu_has_pairs()) return forward_pairs(head, first_query, rows, result, log_sums, memory);
+#endif
+  forward<Bfloat16>(head, first_query, rows, result, log_sums, memory);
 }
 
 // ------------------------------------------------------------------------------------------------ backward
@@ -351,7 +450,7 @@ void backward(const AttentionHead& head, const AttentionGradient& gradient, floa
 }  // namespace
 
 AttentionFunctions make_attention_functions() {
-  return {forward<float>, forward<Bfloat16>, backward<float>, backward<Bfloat16>};
+  return {forward<float>, forward_bfloat16, backward<float>, backward<Bfloat16>};
 }
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -453,3 +453,14 @@ def test_softmax_of_the_first_numbers_of_a_line() -> None:
     np.testing.assert_allclose(
         mx.npx.log_softmax(x, length=length).asnumpy(), logarithms, rtol=1e-5, atol=1e-7
     )
+
+
+def test_programs_over_more_memory_than_caches_hold():
+    random = np.random.default_rng(0)
+    values = [random.standard_normal(3_000_017, dtype="float32") for _ in range(3)]
+    arrays = [mx.np.array(value) for value in values]
+    compiled = mx._native.trace(lambda a, b, c: (a * b + c, a - c), arrays).compile()
+    found = [result.asnumpy() for result in compiled(*arrays)]
+    a, b, c = values
+    np.testing.assert_array_equal(found[0], a * b + c)
+    np.testing.assert_array_equal(found[1], a - c)

@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::size_t kArenaTarget = 24 * 1024;  // what registers may take of L1
 constexpr std::int64_t kMaxBlock = 1024;
-constexpr std::int64_t kMinRow = 256;  // shorter rows are not worth a block of their own
+constexpr std::size_t kLarge = std::size_t{32} << 20;  // bytes that no cache keeps until they are used again
+constexpr std::int64_t kMinRow = 256;                  // shorter rows are not worth a block of their own
 
 std::size_t width_of(RegisterType type) {
   return type == RegisterType::f64 || type == RegisterType::i64 ? 8 : 4;
@@ -31,6 +32,7 @@ class Preparation {
   BlockProgram run() {
     plan_inputs();
     for (const DType dtype : program_.outputs) result_.outputs.push_back({dtype, size_of(dtype)});
+    result_.large = touched_bytes() > kLarge;
     current_.assign(static_cast<std::size_t>(std::max(program_.registers, 1)), -1);
     for (const Instruction& instruction : program_.instructions) lower(instruction);
     place_stores();
@@ -61,6 +63,15 @@ class Preparation {
     }
     result_.by_rows = rows_help && !random && result_.inner >= kMinRow;
     for (const ProgramInput& input : program_.inputs) result_.inputs.push_back(plan_input(input, whole));
+  }
+
+  std::size_t touched_bytes() const {
+    std::size_t element = 0;
+    for (const OutputPlan& output : result_.outputs) element += output.element_bytes;
+    for (const InputPlan& input : result_.inputs) {
+      if (input.access == Access::direct && !result_.by_rows) element += input.element_bytes;
+    }
+    return element * static_cast<std::size_t>(result_.size);
   }
 
   // Strides of axes of length 1 mean nothing.
@@ -240,11 +251,12 @@ class Preparation {
       const Operand to{Place::output, output};
       const bool native = register_type(dtype) == RegisterType::f64 || dtype == DType::float32 ||
                           dtype == DType::int32 || dtype == DType::int64 || dtype == DType::uint64;
-      if (native && stored.operand.place == Place::reg && stored.defined >= last_read) {
+      Step step;
+      step.streams = result_.large && dtype == DType::float32;
+      if (native && !step.streams && stored.operand.place == Place::reg && stored.defined >= last_read) {
         stored.operand = to;
         continue;
       }
-      Step step;
       step.function = table_.store(dtype);
       emit(step, register_type(dtype), std::span(&value, 1));
       values_.back().operand = to;

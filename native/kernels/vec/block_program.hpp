@@ -34,6 +34,7 @@ struct Step {
   Operand sources[3];
   std::int32_t input = 0;    // fetch: which; random: the key
   std::int64_t integer = 0;  // random: added to the key's counter
+  bool streams = false;      // compute: a copy to an output that may pass the caches by
 };
 
 // How blocks find an input's elements.
@@ -78,6 +79,7 @@ struct BlockProgram {
   std::int64_t block = 0;          // elements
   std::vector<Step> steps;
   std::size_t instructions = 0;
+  bool large = false;  // more memory than caches hold: inputs are fetched ahead, outputs pass the caches by
 
   std::size_t arena_bytes() const;
 };

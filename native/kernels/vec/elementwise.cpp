@@ -11,11 +11,17 @@
 #include "kernels/vec/block_program.hpp"
 #include "kernels/vec/isa.hpp"
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 namespace mxpipe {
 namespace {
 
 constexpr std::size_t kStackArena = 40 * 1024;
 constexpr std::size_t kTailBytes = kBlockPad * 8;
+constexpr std::size_t kLine = 64;               // bytes of a cache line
+constexpr std::size_t kStreamAlignment = 64;    // of destinations that pass the caches by
 constexpr std::int64_t kTileOfRow = 16 * 1024;  // elements of a long row that are one thread's work
 
 // The state of one chunk: an arena in L1 and where the current block's operands lie.
@@ -34,14 +40,42 @@ class BlockRunner {
   // Elements [first, first + count) of the iteration space; with by_rows they lie in one row.
   void run(std::int64_t first, std::int64_t count) {
     locate(first);
+    last_ = count;
     const std::int64_t whole = count / kBlockPad * kBlockPad;
     for (std::int64_t done = 0; done < whole; done += program_.block) {
       execute(done, std::min(program_.block, whole - done));
     }
     if (whole < count) run_tail(whole, count - whole);
+    finish_streams();
   }
 
  private:
+  // Other threads see what passed the caches by only after this.
+  void finish_streams() const {
+#if defined(__x86_64__)
+    if (program_.large) _mm_sfence();
+#endif
+  }
+
+  // What lies over an input is in cache, for it was just read; and streams need whole lines.
+  bool may_stream(const Step& step, const std::byte* destination) const {
+    const void* output = outputs_[static_cast<std::size_t>(step.destination.index)];
+    return reinterpret_cast<std::uintptr_t>(destination) % kStreamAlignment == 0 &&
+           std::ranges::find(inputs_, output) == inputs_.end();
+  }
+
+  // Asks for a part of what the next block reads: memory is then busy while this block is computed.
+  void fetch_ahead(std::size_t step, std::int64_t next, std::int64_t count) const {
+    const std::size_t steps = program_.steps.size(), inputs = program_.inputs.size();
+    for (std::size_t i = step * inputs / steps; i < (step + 1) * inputs / steps; ++i) {
+      const InputPlan& input = program_.inputs[i];
+      if (input.access != Access::direct) continue;
+      const std::byte* from = input_at(i, next);
+      const auto bytes = static_cast<std::size_t>(count) * input.element_bytes;
+      for (std::size_t line = 0; line < bytes; line += kLine) __builtin_prefetch(from + line, 0, 2);
+    }
+  }
+
   std::size_t register_bytes() const {
     return static_cast<std::size_t>(program_.block) * program_.register_width;
   }
@@ -152,7 +186,10 @@ class BlockRunner {
   }
 
   void execute(std::int64_t done, std::int64_t count) {
-    for (const Step& step : program_.steps) {
+    const std::int64_t next = std::min(done + count, last_), ahead = std::min(program_.block, last_ - next);
+    for (std::size_t number = 0; number < program_.steps.size(); ++number) {
+      const Step& step = program_.steps[number];
+      if (program_.large && !in_tail_) fetch_ahead(number, next, ahead);
       std::byte* destination = resolve(step.destination, done);
       if (step.kind == StepKind::compute) {
         BlockCall call;
@@ -162,7 +199,7 @@ class BlockRunner {
           call.steps[i] = step.sources[i].place == Place::splat ? 0 : 1;
         }
         call.count = count;
-        step.function(call);
+        (step.streams && may_stream(step, destination) ? table_.stream : step.function)(call);
       } else if (step.kind == StepKind::fetch) {
         fetch(step, destination, done, count);
       } else {
@@ -265,7 +302,7 @@ class BlockRunner {
   std::byte* gathered_;
   std::byte* splats_;
   std::byte* tails_;
-  std::int64_t first_ = 0;
+  std::int64_t first_ = 0, last_ = 0;
   bool in_tail_ = false;
 };
 

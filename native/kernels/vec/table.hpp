@@ -202,6 +202,8 @@ struct IsaTable {
   // Between memory of `dtype` and register_type(dtype).
   BlockFunction (*load)(DType dtype);
   BlockFunction (*store)(DType dtype);
+  // Copies float32 to aligned memory, past the caches where the processor can.
+  BlockFunction stream;
   // Elements [first, first + count) of the infinite sequence that belongs to `key`.
   void (*random_uniform)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
   void (*random_normal)(float* destination, std::int64_t first, std::int64_t count, RandomKey key);

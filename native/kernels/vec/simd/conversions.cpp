@@ -169,6 +169,15 @@ BlockFunction load_function(DType dtype) {
   return nullptr;
 }
 
+void stream(const BlockCall& call) {
+  const auto* from = static_cast<const float*>(call.sources[0]);
+  auto* to = static_cast<float*>(call.destination);
+  const std::int64_t step = call.steps[0];
+  for (std::int64_t i = 0; i < call.count; i += kLanes<float>) {
+    store_past_caches(to + i, load<f32>(from + i * step));
+  }
+}
+
 BlockFunction store_function(DType dtype) {
   switch (dtype) {
     case DType::float32:

@@ -11,6 +11,7 @@ BlockFunction convert(RegisterType from, RegisterType to);  // conversions.cpp
 BlockFunction round_to(DType dtype);
 BlockFunction load_function(DType dtype);
 BlockFunction store_function(DType dtype);
+void stream(const BlockCall& call);
 void random_uniform(float* destination, std::int64_t first, std::int64_t count, RandomKey key);  // philox.cpp
 void random_normal(float* destination, std::int64_t first, std::int64_t count, RandomKey key);
 ReduceFunctions reduce_functions(Reduction reduction, DType dtype);  // reduce.cpp

@@ -13,6 +13,7 @@ const IsaTable table = {
     .round_to = round_to,
     .load = load_function,
     .store = store_function,
+    .stream = stream,
     .random_uniform = random_uniform,
     .random_normal = random_normal,
     .reduce = reduce_functions,

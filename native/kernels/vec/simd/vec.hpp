@@ -56,6 +56,18 @@ template <typename V>
 inline void store(void* to, V v) {
   __builtin_memcpy(to, &v, sizeof(V));
 }
+// Past the caches, to aligned memory.
+inline void store_past_caches(float* to, f32 v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, __m512(v));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, __m256(v));
+#elif defined(__x86_64__)
+  _mm_stream_ps(to, __m128(v));
+#else
+  store(to, v);
+#endif
+}
 template <typename V, typename T>
 inline V splat(T value) {
   return V{} + value;  // not for -0.0

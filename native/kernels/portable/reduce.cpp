@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::int64_t kRowChunk = 16 * 1024;
 constexpr std::int64_t kColumnBlock = 1024;
-constexpr std::int64_t kHalfBlock = 1024;  // float16 and bfloat16 elements widened at a time
 
 bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
 
@@ -85,7 +84,7 @@ class ReduceKernel final : public Kernel {
         in_(in),
         out_(out),
         scale_(scale),
-        functions_(isa().reduce(reduction, is_half(in) ? DType::float32 : in)) {
+        functions_(isa().reduce(reduction, in)) {
     chunk_ = extent.inner == 1
                  ? kRowChunk
                  : std::clamp<std::int64_t>(2 * kRowChunk / std::max<std::int64_t>(extent.inner, 1), 64, 512);
@@ -135,16 +134,7 @@ class ReduceKernel final : public Kernel {
   A reduce_row(const std::byte* x, std::int64_t count) const {
     std::array<A, kReductionLanes> lanes;
     lanes.fill(identity<A>(reduction_));
-    if (is_half(in_)) {
-      alignas(64) float block[kHalfBlock];
-      for (std::int64_t i = 0; i < count; i += kHalfBlock) {
-        const std::int64_t part = std::min(kHalfBlock, count - i);
-        load_floats(in_, x + i * 2, block, part);
-        functions_.row(lanes.data(), block, part);
-      }
-    } else {
-      functions_.row(lanes.data(), x, count);
-    }
+    functions_.row(lanes.data(), x, count);
     return combine_tree(reduction_, lanes.data(), std::clamp<std::int64_t>(count, 1, kReductionLanes));
   }
 
@@ -163,7 +153,8 @@ class ReduceKernel final : public Kernel {
         const std::int64_t rows = std::min(chunk_, extent_.reduced - first);
         const std::int64_t place = (outer * extent_.reduced + first) * extent_.inner + column;
         std::fill_n(accumulators, width, identity<A>(reduction_));
-        accumulate_columns(accumulators, input + static_cast<std::size_t>(place) * size_of(in_), width, rows);
+        functions_.columns(accumulators, input + static_cast<std::size_t>(place) * size_of(in_), width, rows,
+                           extent_.inner);
         if (chunks_ > 1) {
           std::copy_n(accumulators, width, partial + (outer * chunks + chunk) * extent_.inner + column);
         } else {
@@ -173,18 +164,6 @@ class ReduceKernel final : public Kernel {
         }
       }
     });
-  }
-
-  void accumulate_columns(A* accumulators, const std::byte* x, std::int64_t width, std::int64_t rows) const {
-    if (!is_half(in_)) {
-      functions_.columns(accumulators, x, width, rows, extent_.inner);
-      return;
-    }
-    alignas(64) float row[kColumnBlock];
-    for (std::int64_t i = 0; i < rows; ++i) {
-      load_floats(in_, x + i * extent_.inner * 2, row, width);
-      functions_.columns(accumulators, row, width, 1, width);
-    }
   }
 
   // partial is (outer, chunks, inner).

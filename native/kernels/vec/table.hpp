@@ -41,7 +41,7 @@ enum class Reduction : std::uint8_t { sum, product, maximum, minimum };
 inline constexpr std::int64_t kReductionLanes = 64;
 
 // Accumulators are float, double, int64 or uint64 for sums and products (see kernels/portable/reduce.cpp),
-// and the dtype itself for maximum and minimum.
+// and the dtype itself for maximum and minimum; float for 16-bit floats.
 struct ReduceFunctions {
   // lanes[i % kReductionLanes] takes in x[i].
   void (*row)(void* lanes, const void* x, std::int64_t count) = nullptr;

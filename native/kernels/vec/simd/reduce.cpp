@@ -1,6 +1,7 @@
 // Inner loops of reductions, written for the compiler's vectoriser: fixed lanes, no dependence between them.
 // Bytes: reads x once; operations: one an element.
 #include "kernels/vec/simd/functions.hpp"
+#include "kernels/vec/simd/storage.hpp"
 
 namespace mxpipe::MXPIPE_ISA {
 namespace {
@@ -71,6 +72,59 @@ void columns(void* accumulators, const void* x, int64_t width, int64_t rows, int
   }
 }
 
+// Of 16-bit floats, in float32.
+template <typename S, typename Operation>
+void half_row(void* lanes, const void* x, int64_t count) {
+  constexpr int kVectors = static_cast<int>(kReductionLanes) / kLanes<float>;
+  float* accumulators = static_cast<float*>(lanes);
+  const auto* values = static_cast<const typename S::type*>(x);
+  f32 local[kVectors];
+  for (int k = 0; k < kVectors; ++k) local[k] = load<f32>(accumulators + k * kLanes<float>);
+  int64_t i = 0;
+  for (; i + kReductionLanes <= count; i += kReductionLanes) {
+    for (int k = 0; k < kVectors; ++k)
+      local[k] = Operation::apply(local[k], S::load(values + i + k * kLanes<float>));
+  }
+  for (int k = 0; k < kVectors; ++k) store(accumulators + k * kLanes<float>, local[k]);
+  for_vectors(count - i, [&]<bool whole>(int64_t j, int64_t some) {
+    const f32 taken = load_vector<Float32, whole>(accumulators + j, some);
+    const f32 value = load_vector<S, whole>(values + i + j, some);
+    store_vector<Float32, whole>(accumulators + j, some, Operation::apply(taken, value));
+  });
+}
+
+template <typename S, typename Operation>
+void half_columns(void* accumulators, const void* x, int64_t width, int64_t rows, int64_t stride) {
+  constexpr int64_t kTogether = 4;
+  float* result = static_cast<float*>(accumulators);
+  const auto* values = static_cast<const typename S::type*>(x);
+  for (int64_t first = 0; first < rows; first += kTogether) {
+    const int64_t some = rows - first < kTogether ? rows - first : kTogether;
+    for_vectors(width, [&]<bool whole>(int64_t j, int64_t lanes) {
+      f32 taken = load_vector<Float32, whole>(result + j, lanes);
+      for (int64_t i = first; i < first + some; ++i) {
+        taken = Operation::apply(taken, load_vector<S, whole>(values + i * stride + j, lanes));
+      }
+      store_vector<Float32, whole>(result + j, lanes, taken);
+    });
+  }
+}
+
+template <typename S>
+ReduceFunctions half_functions(Reduction reduction) {
+  switch (reduction) {
+    case Reduction::sum:
+      return {half_row<S, Sum>, half_columns<S, Sum>};
+    case Reduction::product:
+      return {half_row<S, Product>, half_columns<S, Product>};
+    case Reduction::maximum:
+      return {half_row<S, Maximum>, half_columns<S, Maximum>};
+    case Reduction::minimum:
+      return {half_row<S, Minimum>, half_columns<S, Minimum>};
+  }
+  return {};
+}
+
 template <typename T, typename Wide>
 ReduceFunctions functions(Reduction reduction) {
   switch (reduction) {
@@ -113,8 +167,9 @@ ReduceFunctions reduce_functions(Reduction reduction, DType dtype) {
     case DType::uint64:
       return functions<std::uint64_t, std::uint64_t>(reduction);
     case DType::float16:
+      return half_functions<Float16>(reduction);
     case DType::bfloat16:
-      break;  // converted to float32 blocks first
+      return half_functions<Bfloat16>(reduction);
   }
   return {};
 }

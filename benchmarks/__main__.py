@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.table import format_table, make_rows
 from benchmarks.workloads import WORKLOADS
 
 NEWEST, AGAIN = Path("newest"), 3
+BUSY = 0.5  # load a thread, before the run, above which it is said
 QUICK_JOBS = [
     *((name, "fp32") for name in ("T1s", "T1", "T1b", "T4", "T5", "I1a", "I2a", "I3a", "I3b")),
     *((name, "fp32") for name in ("M1a", "M1b", "M1c", "M1d", "M1e", "M1f", "M1g")),
@@ -79,6 +81,11 @@ def measure(plan: runner.Plan, profiles: bool) -> dict[str, Any]:
     machine = limits.measure(plan.threads)
     rates = ", ".join(f"{name} {machine[name] / 1e9:.0f} GFLOP/s" for name in ("flops", "bf16", "amx"))
     print(f"{results.processor()}, {plan.threads} threads: {rates}, copy {machine['copy'] / 1e9:.1f} GB/s")
+    if (load := os.getloadavg()[0]) > BUSY * plan.threads:
+        print(
+            f"load {load:.1f}: other processes disturb the times, those of spinning threads most",
+            file=sys.stderr,
+        )
     records = []
     for record in runner.run(plan):
         records.append(record)
@@ -90,14 +97,15 @@ def measure(plan: runner.Plan, profiles: bool) -> dict[str, Any]:
     again = limits.measure(plan.threads)  # others may have disturbed one of them
     machine = {name: max(value, again[name]) for name, value in machine.items()}
     content = results.document(make_rows(records, machine), records, machine, plan.threads)
+    path = results.store(content)
+    print(f"\n{format_table(content['rows'])}\nstored in {path.relative_to(ROOT)}", flush=True)
     if profiles:
         content["profiles"] = {
             f"{name} {dtype}": runner.profile(name, dtype, plan.threads)
             for name, dtype in plan.jobs
             if WORKLOADS[name].kind != "startup" and WORKLOADS[name].model != "wide_and_deep"
         }
-    path = results.store(content)
-    print(f"\n{format_table(content['rows'])}\nstored in {path.relative_to(ROOT)}")
+        results.write(content, path)
     return content
 
 

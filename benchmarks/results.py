@@ -49,15 +49,20 @@ def store(content: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Write a file named after machine and time."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{platform.machine()}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write(content, path)
     return path
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """As JSON, over what was there."""
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def keep(content: dict[str, Any], path: Path = REFERENCE) -> None:
     """Make a run the one that others are compared with; what single processes said is left out."""
     short = {name: value for name, value in content.items() if name != "records"}
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(short, indent=1) + "\n")
+    write(short, path)
 
 
 def load(path: Path) -> dict[str, Any]:

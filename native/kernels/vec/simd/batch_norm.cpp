@@ -1,6 +1,7 @@
 // Inner loops of batch_norm and its gradient (kernels/vec/batch_norm.cpp): float32 arithmetic on data of 32
 // or 16 bits. Bytes: every operand once a call; operations: 3 to 8 an element, so memory decides.
 #include "kernels/vec/simd/functions.hpp"
+#include "kernels/vec/simd/lanes.hpp"
 #include "kernels/vec/simd/storage.hpp"
 
 namespace mxpipe::MXPIPE_ISA {
@@ -64,30 +65,6 @@ void column_statistics(const BatchNormCall& call) {
     squares[j] -= mean[j] * share;
     mean[j] = shift[j] + share;
   }
-}
-
-// One channel's numbers are summed in as many lanes whatever the vector width: their sum is then as exact.
-constexpr int kVectors = static_cast<int>(kReductionLanes) / kLanes<float>;
-
-// body.operator()<whole>(first element, lanes, vector), `vector` counting round.
-template <typename Body>
-void for_lanes(int64_t count, const Body& body) {
-  int64_t i = 0;
-  for (; i + kReductionLanes <= count; i += kReductionLanes) {
-    for (int k = 0; k < kVectors; ++k)
-      body.template operator()<true>(i + k * kLanes<float>, kLanes<float>, k);
-  }
-  int k = 0;
-  for_vectors(count - i, [&]<bool whole>(int64_t j, int64_t lanes) {
-    body.template operator()<whole>(i + j, lanes, k++);
-  });
-}
-
-float sum_of_vectors(f32 (&sums)[kVectors]) {
-  for (int half = kVectors / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
-  }
-  return sum_of_lanes(sums[0]);
 }
 
 // Of numbers that belong to one channel.

@@ -2,6 +2,7 @@
 // Bytes: each operand once from memory; a row stays in L1 for its second pass. Operations: 5 to 10 an
 // element.
 #include "kernels/vec/simd/functions.hpp"
+#include "kernels/vec/simd/lanes.hpp"
 #include "kernels/vec/simd/storage.hpp"
 
 namespace mxpipe::MXPIPE_ISA {
@@ -10,29 +11,6 @@ namespace {
 using std::int64_t;
 
 constexpr int64_t kTogether = 4;  // rows for which gamma and its gradient are loaded once
-// A row is summed in as many lanes whatever the vector width: its sum is then as exact.
-constexpr int kVectors = static_cast<int>(kReductionLanes) / kLanes<float>;
-
-// body.operator()<whole>(first element, lanes, vector), `vector` counting round to kVectors.
-template <typename Body>
-void for_lanes(int64_t count, const Body& body) {
-  int64_t i = 0;
-  for (; i + kReductionLanes <= count; i += kReductionLanes) {
-    for (int k = 0; k < kVectors; ++k)
-      body.template operator()<true>(i + k * kLanes<float>, kLanes<float>, k);
-  }
-  int k = 0;
-  for_vectors(count - i, [&]<bool whole>(int64_t j, int64_t lanes) {
-    body.template operator()<whole>(i + j, lanes, k++);
-  });
-}
-
-float sum_of_vectors(f32 (&sums)[kVectors]) {
-  for (int half = kVectors / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
-  }
-  return sum_of_lanes(sums[0]);
-}
 
 template <typename S>
 float mean_of(const typename S::type* x, int64_t count) {

@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 
 import mxpipe as mx
-
-
-class Unsupported(Exception):  # noqa: N818 - the name that harnesses look for
-    """This engine does not offer the workload."""
-
+from benchmarks.workloads import Unsupported
 
 LOSSES = {
     "bce": mx.gluon.loss.SigmoidBinaryCrossEntropyLoss,

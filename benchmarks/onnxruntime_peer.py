@@ -9,12 +9,9 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.onnx_graphs import path_for
+from benchmarks.workloads import Unsupported
 
 _threads = 1
-
-
-class Unsupported(Exception):  # noqa: N818 - the name that harnesses look for
-    """This engine does not offer the workload."""
 
 
 def setup(threads: int) -> None:

@@ -21,7 +21,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # a harness loads this file by its path
     sys.path.insert(0, ROOT)
 
-from benchmarks.adapter import Unsupported  # noqa: E402
+from benchmarks.workloads import Unsupported  # noqa: E402
 
 MODULES = {
     "mlp": "peer_mlp",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mxpipe as mx
-from benchmarks.adapter import Unsupported
+from benchmarks.workloads import Unsupported
 
 
 def micro(workload: Any, dtype: str) -> Callable[..., Any]:

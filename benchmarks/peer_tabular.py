@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import mxpipe as mx
-from benchmarks.adapter import Unsupported, compiled_train, dense_weights
+from benchmarks.workloads import Unsupported, compiled_train, dense_weights
 
 
 def dlrm(weights: dict[str, np.ndarray]) -> mx.gluon.HybridBlock:

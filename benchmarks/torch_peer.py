@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from benchmarks.torch_models import WideAndDeep, build
+from benchmarks.workloads import Unsupported
 
 _compiled = False
 _LOSSES = {
@@ -19,10 +20,6 @@ _LOSSES = {
     "ce": functional.cross_entropy,
     "mse": functional.mse_loss,
 }
-
-
-class Unsupported(Exception):  # noqa: N818 - the name that harnesses look for
-    """This engine does not offer the workload."""
 
 
 def setup(threads: int, compile: bool = False) -> None:

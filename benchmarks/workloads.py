@@ -24,6 +24,10 @@ BOTH = ("fp32", "bf16")
 Arrays = tuple[np.ndarray, ...]
 
 
+class Unsupported(Exception):  # noqa: N818 - the name that harnesses look for
+    """This engine does not offer the workload."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """One row of the table.

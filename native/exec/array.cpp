@@ -39,4 +39,23 @@ ArrayPtr Array::detached() const {
   return copy;
 }
 
+bool Array::wants_gradient() const {
+  const bool wanted = leaf ? leaf->request != GradientRequest::none : producer != nullptr;
+  return wanted && is_floating(dtype());
+}
+
+std::vector<ArrayGradient> unpack_gradients(std::span<const GradientForm> forms,
+                                            std::span<const ArrayPtr> values) {
+  std::vector<ArrayGradient> results(forms.size());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < forms.size(); ++i) {
+    if (forms[i] == GradientForm::dense) results[i].dense = values[next++];
+    if (forms[i] == GradientForm::row_sparse) {
+      results[i].ids = values[next++];
+      results[i].rows = values[next++];
+    }
+  }
+  return results;
+}
+
 }  // namespace mxpipe

@@ -28,6 +28,12 @@ struct ArrayGradient {
   bool is_none() const { return !dense && !ids; }
 };
 
+// What a plan gives for one input's gradient: nothing, one array, or ids and rows.
+enum class GradientForm : std::uint8_t { none, dense, row_sparse };
+// A plan's results as gradients, one a form.
+std::vector<ArrayGradient> unpack_gradients(std::span<const GradientForm> forms,
+                                            std::span<const ArrayPtr> values);
+
 enum class GradientRequest : std::uint8_t { none, write, add };
 
 // A leaf whose gradient backward() fills. Copies of an Array share it.
@@ -62,6 +68,8 @@ class Array : public std::enable_shared_from_this<Array> {
   std::shared_ptr<TapeNode> producer;
   int output = 0;
   bool takes_gradient() const { return leaf != nullptr || producer != nullptr; }
+  // Whether backward has to compute its gradient.
+  bool wants_gradient() const;
   ArrayPtr detached() const;
 
  private:

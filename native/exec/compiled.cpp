@@ -10,12 +10,10 @@
 namespace mxpipe {
 
 struct Compiled::Differentiated {
-  enum class Form : std::uint8_t { none, dense, row_sparse };
-
   std::unique_ptr<Plan> forward;   // outputs, then residuals that are no inputs
   std::unique_ptr<Plan> backward;  // reads residual inputs, other residuals, then one gradient an output
   std::vector<std::size_t> residual_inputs;
-  std::vector<Form> forms;  // one a graph input
+  std::vector<GradientForm> forms;  // one a graph input
 };
 
 struct Compiled::Inference {
@@ -161,7 +159,7 @@ class Compiled::Node : public TapeNode {
                                                  {"value", 0.0},
                                                  {"dtype", outputs[i].dtype}})[0]);
     }
-    return collect(plans_->backward->run(arguments));
+    return unpack_gradients(plans_->forms, plans_->backward->run(arguments));
   }
 
   void release() override {
@@ -172,19 +170,6 @@ class Compiled::Node : public TapeNode {
   }
 
  private:
-  std::vector<ArrayGradient> collect(const std::vector<ArrayPtr>& values) const {
-    std::vector<ArrayGradient> results(plans_->forms.size());
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      if (plans_->forms[i] == Differentiated::Form::dense) results[i].dense = values[next++];
-      if (plans_->forms[i] == Differentiated::Form::row_sparse) {
-        results[i].ids = values[next++];
-        results[i].rows = values[next++];
-      }
-    }
-    return results;
-  }
-
   std::shared_ptr<const Compiled> owner_;
   std::shared_ptr<const Differentiated> plans_;
   std::vector<ArrayPtr> residuals_;
@@ -297,14 +282,13 @@ std::shared_ptr<const Compiled::Differentiated> Compiled::differentiated(
     if (needed[i]) variables.push_back({traced_.graph.inputs[i], 0});
   }
   auto made = std::make_shared<Differentiated>();
-  made->forms.resize(needed.size(), Differentiated::Form::none);
+  made->forms.resize(needed.size(), GradientForm::none);
   const std::vector<Gradient> gradients = append_gradients(joint, heads, head_gradients, variables);
   std::size_t next = 0;
   for (std::size_t i = 0; i < needed.size(); ++i) {
     if (!needed[i]) continue;
     const Gradient& gradient = gradients[next++];
-    made->forms[i] =
-        gradient.is_row_sparse() ? Differentiated::Form::row_sparse : Differentiated::Form::dense;
+    made->forms[i] = gradient.is_row_sparse() ? GradientForm::row_sparse : GradientForm::dense;
     if (gradient.is_row_sparse()) {
       results.insert(results.end(), {gradient.ids, gradient.rows});
     } else {
@@ -326,11 +310,7 @@ std::vector<ArrayPtr> Compiled::call(std::span<const ArrayPtr> arguments) const 
   if (!is_recording() || !any_takes_gradient(inputs)) return infer(std::move(inputs));
 
   std::vector<bool> needed;
-  for (const ArrayPtr& input : inputs) {
-    const bool wanted =
-        input->leaf ? input->leaf->request != GradientRequest::none : input->producer != nullptr;
-    needed.push_back(wanted && is_floating(input->dtype()));
-  }
+  for (const ArrayPtr& input : inputs) needed.push_back(input->wants_gradient());
   const std::shared_ptr<const Differentiated> plans = differentiated(needed);
   std::vector<Saved> residual_inputs;
   for (const std::size_t index : plans->residual_inputs) residual_inputs.push_back(save(inputs[index]));

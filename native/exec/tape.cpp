@@ -22,9 +22,8 @@ thread_local bool training = false;
 // The gradient of one op call as a plan over [inputs, outputs, present output gradients].
 struct GradientPlan {
   std::unique_ptr<Plan> plan;
-  enum class Form : std::uint8_t { none, dense, row_sparse };
-  std::vector<Form> forms;  // one an input of the op
-  std::vector<bool> reads;  // which of the plan's inputs it reads
+  std::vector<GradientForm> forms;  // one an input of the op
+  std::vector<bool> reads;          // which of the plan's inputs it reads
 };
 
 std::shared_ptr<const GradientPlan> make_gradient_plan(const OpSchema& op, const Attributes& attributes,
@@ -43,18 +42,18 @@ std::shared_ptr<const GradientPlan> make_gradient_plan(const OpSchema& op, const
   const std::vector<Gradient> results =
       op.gradient({builder, attributes, input_values, output_values, gradient_values, needed});
   auto made = std::make_shared<GradientPlan>();
-  made->forms.resize(inputs.size(), GradientPlan::Form::none);
+  made->forms.resize(inputs.size(), GradientForm::none);
   for (std::size_t i = 0; i < inputs.size() && i < results.size(); ++i) {
     if (!needed[i] || results[i].is_none()) continue;
     if (results[i].is_row_sparse()) {
-      made->forms[i] = GradientPlan::Form::row_sparse;
+      made->forms[i] = GradientForm::row_sparse;
       graph.outputs.insert(graph.outputs.end(), {results[i].ids, results[i].rows});
     } else {
-      made->forms[i] = GradientPlan::Form::dense;
+      made->forms[i] = GradientForm::dense;
       graph.outputs.push_back(results[i].dense);
     }
   }
-  made->plan = std::make_unique<Plan>(graph);
+  made->plan = std::make_unique<Plan>(transform(graph, {}));
   const std::vector<int> uses = count_uses(made->plan->graph());
   for (const std::int32_t input : made->plan->graph().inputs)
     made->reads.push_back(uses[static_cast<std::size_t>(input)] > 0);
@@ -133,20 +132,7 @@ class OpTapeNode : public TapeNode {
     for (std::size_t i = 0; i < saved.size(); ++i) {
       if (prepared->reads[i]) check_version(*saved[i], op_.name);
     }
-    return collect(*prepared, prepared->plan->run(arguments));
-  }
-
-  static std::vector<ArrayGradient> collect(const GradientPlan& prepared, std::vector<ArrayPtr> values) {
-    std::vector<ArrayGradient> results(prepared.forms.size());
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      if (prepared.forms[i] == GradientPlan::Form::dense) results[i].dense = values[next++];
-      if (prepared.forms[i] == GradientPlan::Form::row_sparse) {
-        results[i].ids = values[next++];
-        results[i].rows = values[next++];
-      }
-    }
-    return results;
+    return unpack_gradients(prepared->forms, prepared->plan->run(arguments));
   }
 
   std::vector<ArrayGradient> backward_recorded(std::span<const ArrayPtr> gradients,
@@ -329,11 +315,7 @@ bool set_training(bool on) { return std::exchange(training, on); }
 
 std::vector<bool> TapeNode::needed_inputs() const {
   std::vector<bool> needed;
-  for (const Saved& input : inputs) {
-    const bool wanted = input.array->leaf ? input.array->leaf->request != GradientRequest::none
-                                          : input.array->producer != nullptr;
-    needed.push_back(wanted && is_floating(input.array->dtype()));
-  }
+  for (const Saved& input : inputs) needed.push_back(input.array->wants_gradient());
   return needed;
 }
 

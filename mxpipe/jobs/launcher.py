@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from mxpipe.errors import SpecificationError
+from mxpipe.train.run_directory import RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobStatus
 
@@ -26,7 +27,21 @@ class JobHandle(NamedTuple):
 
 
 class Launcher(Protocol):
-    """Four verbs. All of them may be called from any process, at any time, any number of times."""
+    """What an orchestrator asks of a launcher, and all that it may assume.
+
+    All methods may be called from any process, at any time, any number of times: nothing about a job is known
+    to the object alone. Another process makes the same launcher with `get_launcher(name, **arguments)`, so
+    its arguments are JSON values (a path may be given as text), and making one is cheap: it reaches for no
+    cluster before it is asked for something.
+
+    A job's files are in its run directory, which the caller can read: on another machine than the job's it is
+    a shared file system. Wherever the job works, it holds the lease of the run directory while it does.
+
+    Attributes:
+        root: Directory above the run directories.
+    """
+
+    root: Path
 
     def submit(
         self,
@@ -42,11 +57,17 @@ class Launcher(Protocol):
     def poll(self, job_id: str) -> JobStatus:
         """The job's status; a job whose process is gone is INTERRUPTED."""
 
+    def wait(self, job_id: str, timeout: float | None = None, interval: float = 0.1) -> JobStatus:
+        """Poll until the job is no longer active."""
+
     def cancel(self, job_id: str, timeout: float = 30.0) -> JobStatus:
         """End the job; returns when none of its processes runs any more."""
 
     def logs(self, job_id: str, offset: int = 0) -> tuple[str, int]:
         """The log from a byte offset, and the offset to go on from."""
+
+    def run_directory(self, job_id: str) -> RunDirectory:
+        """The job's files; of a job that was never submitted they do not exist."""
 
 
 _FACTORIES: dict[str, Callable[..., Launcher]] = {}

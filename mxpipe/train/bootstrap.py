@@ -17,15 +17,10 @@ import numpy.typing as npt
 from mxpipe.errors import DataError, SpecificationError
 from mxpipe.train.metrics import (
     IS_MORE_BETTER,
-    SortedScores,
     Vector,
-    checked,
-    checked_probabilities,
-    log_losses,
+    measure,
     metric_value,
     or_null,
-    require_metric,
-    squared_errors,
 )
 
 # Weights of at most so many (sample, row) pairs are held at once: 32 MiB.
@@ -97,10 +92,10 @@ def paired_bootstrap(
     """Is the first model better than the second, or was it luck? Both meet the same resampled rows.
 
     Args:
-        labels: 0 or 1 (n,).
-        candidate: Scores of the first model (n,).
-        champion: Scores of the second model (n,).
-        metric: auc, log_loss or brier.
+        labels: The truth (n,), as the metric takes it: see :mod:`mxpipe.train.metrics`.
+        candidate: Scores of the first model (n,) or (n, k).
+        champion: Scores of the second model, likewise.
+        metric: One of that module's.
         samples: Bootstrap samples.
         seed: The same seed gives the same interval.
         confidence: Of the interval.
@@ -108,7 +103,7 @@ def paired_bootstrap(
             independent; given their groups, whole groups are drawn and the interval is honest.
 
     Raises:
-        DataError: As for :func:`auc`, or the metric is not defined for these rows.
+        DataError: Labels or scores do not suit the metric, or it is not defined for these rows.
         SpecificationError: An argument is out of range.
 
     Example:
@@ -121,8 +116,8 @@ def paired_bootstrap(
     """
     given = candidate, champion
     values = bootstrap_values(labels, given, metric, samples, seed, groups)
-    truth, _ = checked(labels, candidate)
-    first, second = (metric_value(metric, truth, scores) for scores in given)
+    rows = len(np.asarray(labels))
+    first, second = (metric_value(metric, labels, scores) for scores in given)
     if math.isnan(first) or math.isnan(second):
         raise DataError(f"[bootstrap] the rows must hold both classes for {metric}; got one class.")
     differences = values[0] - values[1]
@@ -139,8 +134,8 @@ def paired_bootstrap(
         confidence=confidence,
         samples=samples,
         seed=seed,
-        rows=truth.size,
-        groups=truth.size if groups is None else int(np.unique(np.asarray(groups)).size),
+        rows=rows,
+        groups=rows if groups is None else int(np.unique(np.asarray(groups)).size),
     )
 
 
@@ -176,9 +171,9 @@ def bootstrap_values(
     """The metric of several models in each bootstrap sample; all meet the same resampled rows.
 
     Args:
-        labels: 0 or 1 (n,).
-        models: Scores (n,) of each model.
-        metric: auc, log_loss or brier.
+        labels: The truth (n,), as for :func:`paired_bootstrap`.
+        models: Scores (n,) or (n, k) of each model.
+        metric: As for :func:`paired_bootstrap`.
         samples: Bootstrap samples.
         seed: Of the samples.
         groups: As for :func:`paired_bootstrap`.
@@ -186,21 +181,14 @@ def bootstrap_values(
     Returns:
         Values (samples,) for each model; NaN where a sample holds one class alone.
     """
-    require_metric(metric)
     if samples < 1:
         raise SpecificationError(f"[bootstrap] samples must be positive; got {samples}.")
-    check = checked if metric == "auc" else checked_probabilities
-    pairs = [check(labels, scores) for scores in models]
-    rows = pairs[0][0].size
-    if metric == "auc":
-        measures = [SortedScores(*pair).areas for pair in pairs]
-    else:
-        losses = log_losses if metric == "log_loss" else squared_errors
-        measures = [_WeightedMean(losses(*pair)) for pair in pairs]
+    measures = [measure(metric, labels, scores) for scores in models]
+    rows = len(np.asarray(labels))
     values = [np.empty(samples) for _ in models]
     for start, weights in _resampled_weights(rows, samples, seed, groups):
-        for value, measure in zip(values, measures, strict=True):
-            value[start : start + len(weights)] = measure(weights)
+        for value, weighted in zip(values, measures, strict=True):
+            value[start : start + len(weights)] = weighted(weights)
     return values
 
 
@@ -240,13 +228,3 @@ def _resampled_weights(
         counts = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
         weights = counts.astype(np.float64)
         yield start, weights if position is None else weights[:, position]
-
-
-class _WeightedMean:
-    """The mean of a quantity of the rows, for many weightings of them."""
-
-    def __init__(self, quantity: Vector) -> None:
-        self._quantity = quantity
-
-    def __call__(self, weights: Vector) -> Vector:
-        return np.asarray(weights @ self._quantity / weights.sum(axis=1))

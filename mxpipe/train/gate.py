@@ -40,7 +40,7 @@ class GatePolicy:
     """When a candidate is promoted.
 
     Attributes:
-        metric: What the models are compared by: auc, log_loss or brier.
+        metric: What the models are compared by, as in :mod:`mxpipe.train.metrics`; the comparison's too.
         minimum_gain: The gain over the champion must lie above this beyond chance, in the metric's unit.
         when_undecided: "HOLD" or "PROMOTE", where the interval of the gain holds `minimum_gain`.
         minimum_rows: With fewer rows nothing is promoted.

@@ -1,12 +1,21 @@
-"""AUC, log loss and Brier score of rows with labels 0 or 1, exactly.
+"""Metrics of predictions, exactly: of probabilities, of classes and of numbers.
 
 Pure functions over NumPy, which evaluations and bootstraps are made of. A metric that is not defined (the AUC
 of rows of one class) is NaN.
+
+===========  =====================  =================================================================
+task         scores of n rows       metrics
+===========  =====================  =================================================================
+binary       probability (n,)       auc, log_loss, brier, accuracy; labels are 0 or 1
+classes      probabilities (n, k)   log_loss, brier, accuracy; labels are 0 to k - 1
+regression   number (n,)            mae, rmse; labels are any finite numbers
+===========  =====================  =================================================================
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +26,14 @@ from mxpipe.errors import DataError, SpecificationError
 Vector = npt.NDArray[np.float64]
 
 # Whether more is better, for each metric by its name.
-IS_MORE_BETTER = {"auc": True, "log_loss": False, "brier": False}
+IS_MORE_BETTER = {
+    "auc": True,
+    "log_loss": False,
+    "brier": False,
+    "accuracy": True,
+    "mae": False,
+    "rmse": False,
+}
 
 # Models give float32: a probability of exactly 0 or 1 stands for anything within its precision.
 _SMALLEST = float(np.finfo(np.float32).eps)
@@ -66,13 +82,60 @@ def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
 
 def metric_value(metric: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """A metric by its name: auc, log_loss or brier.
+    """A metric by its name: one of those in the table at the top.
 
     Raises:
         SpecificationError: There is no such metric.
+        DataError: Labels or scores do not suit it.
+
+    Example:
+        >>> metric_value("mae", [1.0, 3.0], [2.0, 3.0])
+        0.5
+        >>> metric_value("accuracy", [0, 2], [[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
+        0.5
+    """
+    rows = np.shape(labels)[:1]
+    return float(measure(metric, labels, scores)(np.ones((1, *rows)))[0])
+
+
+def measure(metric: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Callable[[Vector], Vector]:
+    """A metric of the same rows under many weightings: weights (k, n) to values (k,).
+
+    Raises:
+        SpecificationError: There is no such metric.
+        DataError: Labels or scores do not suit it.
     """
     require_metric(metric)
-    return {"auc": auc, "log_loss": log_loss, "brier": brier}[metric](labels, scores)
+    if metric == "auc":
+        return SortedScores(*checked(labels, scores)).areas
+    if metric in ("mae", "rmse"):
+        truth, numbers = checked_numbers(labels, scores)
+        errors = numbers - truth
+        return WeightedMean(np.abs(errors)) if metric == "mae" else WeightedMean(np.square(errors), np.sqrt)
+    if np.ndim(scores) == 2:
+        classes, shares = checked_classes(labels, scores)
+        own = shares[np.arange(classes.size), classes]
+        if metric == "log_loss":
+            return WeightedMean(-np.log(np.clip(own, _SMALLEST, 1.0)))
+        if metric == "brier":
+            return WeightedMean(np.square(shares).sum(axis=1) - 2 * own + 1)
+        return WeightedMean((shares.argmax(axis=1) == classes).astype(np.float64))
+    truth, values = checked_probabilities(labels, scores)
+    if metric == "accuracy":
+        return WeightedMean(((values >= 0.5) == (truth == 1.0)).astype(np.float64))
+    return WeightedMean(log_losses(truth, values) if metric == "log_loss" else squared_errors(truth, values))
+
+
+class WeightedMean:
+    """The mean of a quantity of the rows, for many weightings of them, and a function of it."""
+
+    def __init__(self, quantity: Vector, function: Callable[[Any], Any] = np.asarray) -> None:
+        self._quantity = quantity
+        self._function = function
+
+    def __call__(self, weights: Vector) -> Vector:
+        """The value for each row of weights (k, n): (k,)."""
+        return np.asarray(self._function(weights @ self._quantity / weights.sum(axis=1)))
 
 
 class SortedScores:
@@ -145,6 +208,43 @@ def checked_probabilities(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -
     if outside.any():
         raise DataError(f"[evaluation] probabilities must lie in [0, 1]; got {values[outside][0]}.")
     return truth, values
+
+
+def checked_numbers(labels: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Vector, Vector]:
+    """Both as float64 vectors; DataError where they are no finite numbers of the same rows."""
+    truth = np.asarray(labels, dtype=np.float64)
+    values = np.asarray(predictions, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != values.shape or not truth.size:
+        raise DataError(
+            "[evaluation] labels and predictions must be vectors of one length, not empty; "
+            f"got shapes {truth.shape} and {values.shape}."
+        )
+    for name, vector in (("labels", truth), ("predictions", values)):
+        if not np.isfinite(vector).all():
+            raise DataError(f"[evaluation] {name} must be finite; got {vector[~np.isfinite(vector)][0]}.")
+    return truth, values
+
+
+def checked_classes(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Classes int64 (n,) and probabilities float64 (n, k); DataError where they are none."""
+    truth = np.asarray(labels, dtype=np.float64)
+    values = np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 1 or values.ndim != 2 or len(truth) != len(values) or not truth.size:
+        raise DataError(
+            "[evaluation] labels (n,) and probabilities (n, k) of the same rows must be given, not empty; "
+            f"got shapes {truth.shape} and {values.shape}."
+        )
+    outside = ~((truth >= 0) & (truth < values.shape[1]) & (truth == np.floor(truth)))
+    if outside.any():
+        raise DataError(
+            f"[evaluation] labels must be classes from 0 to {values.shape[1] - 1}; got {truth[outside][0]}."
+        )
+    wrong = ~((values >= 0.0) & (values <= 1.0))
+    if wrong.any():
+        raise DataError(f"[evaluation] probabilities must lie in [0, 1]; got {values[wrong][0]}.")
+    return truth.astype(np.int64), values
 
 
 def or_null(value: Any) -> Any:

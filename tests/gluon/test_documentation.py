@@ -20,6 +20,11 @@ MODULES = [
     "mxpipe.sparse",
     "mxpipe.symbol",
     "mxpipe.testing",
+    "mxpipe.train.bootstrap",
+    "mxpipe.train.evaluation",
+    "mxpipe.train.gate",
+    "mxpipe.train.metrics",
+    "mxpipe.train.tasks",
     *(
         module.name
         for package in (mx.gluon, mx.optimizer)

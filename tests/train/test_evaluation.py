@@ -227,7 +227,9 @@ def test_bad_data_is_told(labels, scores, message):
 
 def test_bad_arguments_are_told():
     rows = [0, 1], [0.1, 0.2]
-    with pytest.raises(SpecificationError, match="one of auc, log_loss, brier; got 'f1'"):
+    with pytest.raises(
+        SpecificationError, match="one of auc, log_loss, brier, accuracy, mae, rmse; got 'f1'"
+    ):
         evaluation.bootstrap_interval(*rows, metric="f1")
     with pytest.raises(SpecificationError, match="samples must be positive"):
         evaluation.bootstrap_interval(*rows, samples=0)

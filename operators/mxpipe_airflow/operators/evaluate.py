@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def predict(model: Model, snapshot: Snapshot) -> np.ndarray[Any, Any]:
-    """Probabilities of all rows of a snapshot: float64 (n,)."""
+    """Predictions for all rows of a snapshot: float64 (n,), or (n, k) of a model with k outputs."""
     import numpy as np
 
     table = snapshot.to_table([column.name for column in model.signature])
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    return np.asarray(model.predict(columns), dtype=np.float64).reshape(table.num_rows)
+    return np.asarray(model.predict(columns), dtype=np.float64)
 
 
 class MxpipeEvaluateOperator(MxpipeOperator):
@@ -35,7 +35,12 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         champion: What the resolve stage returned; without a version the candidate is judged alone. Templated.
         holdout_uri: The holdout. Templated.
         holdout_digest: Its digest, as the split stage said it. Templated.
-        label_column: The label column: 0 or 1.
+        label_column: The label column: 0 or 1, a class from 0 on, or a number, by task.
+        task: binary, classes or regression: see :mod:`mxpipe.train.tasks`.
+        metric: What the two are compared by; auc, log_loss or mae by default, by task. The gate's policy must
+            name the same.
+        baseline_column: For regression, a column with a forecast that costs nothing, such as the value of a
+            week before: the metrics then hold the skill over it.
         slices: Columns by whose values the metrics are also told.
         groups: Columns by whose values rows share their luck, such as an airport's hour: the bootstrap draws
             whole groups. Without any it draws rows.
@@ -60,6 +65,9 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         holdout_uri: str,
         holdout_digest: str,
         label_column: str,
+        task: str = "binary",
+        metric: str | None = None,
+        baseline_column: str | None = None,
         slices: Sequence[str] = (),
         groups: Sequence[str] = (),
         samples: int = 1000,
@@ -72,6 +80,10 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         self.holdout_uri = holdout_uri
         self.holdout_digest = holdout_digest
         self.label_column = label_column
+        # `task` is Airflow's own word on an operator.
+        self.evaluation_task = task
+        self.metric = metric
+        self.baseline_column = baseline_column
         self.slices = slices
         self.groups = groups
         self.samples = samples
@@ -95,7 +107,10 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             path = registry.download(name, version, tracking_uri=self.hook.settings.tracking_uri)
             models["champion"] = load_model(path)
         digests = {role: model.digest for role, model in models.items()}
-        settings = [self.label_column, list(self.slices), list(self.groups), self.samples, self.seed]
+        settings = [
+            *(self.label_column, self.evaluation_task, self.metric, self.baseline_column),
+            *(list(self.slices), list(self.groups), self.samples, self.seed),
+        ]
         name = digest_json([digests, holdout.digest, settings])[:16]
         place = self.hook.settings.root / "evaluations" / name
         report = place / "evaluation.json"
@@ -119,14 +134,21 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         import numpy as np
 
         from mxpipe.model.storage import write_json
-        from mxpipe.train import evaluation
+        from mxpipe.train.bootstrap import paired_bootstrap
+        from mxpipe.train.tasks import DEFAULT_METRICS, evaluate_task
 
-        table = holdout.to_table([*dict.fromkeys([self.label_column, *self.slices, *self.groups])])
+        named = [self.label_column, *self.slices, *self.groups]
+        named += [self.baseline_column] if self.baseline_column else []
+        table = holdout.to_table([*dict.fromkeys(named)])
         labels = np.asarray(table.column(self.label_column), dtype=np.float64)
         slices = {name: np.asarray(table.column(name).to_pylist(), dtype=str) for name in self.slices}
         scores = {role: predict(model, holdout) for role, model in models.items()}
+        baseline = None
+        if self.baseline_column:
+            baseline = np.asarray(table.column(self.baseline_column), dtype=np.float64)
         whole: dict[str, Any] = {
-            role: evaluation.evaluate(labels, given, slices).to_json() for role, given in scores.items()
+            role: evaluate_task(self.evaluation_task, labels, given, slices, baseline=baseline).to_json()
+            for role, given in scores.items()
         }
         arrays: dict[str, Any] = {"labels": labels, **scores}
         if self.groups:
@@ -134,10 +156,11 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             arrays["groups"] = np.unique([repr(value) for value in values], return_inverse=True)[1]
         whole["comparison"] = None
         if "champion" in scores:
-            whole["comparison"] = evaluation.paired_bootstrap(
+            whole["comparison"] = paired_bootstrap(
                 labels,
                 scores["candidate"],
                 scores["champion"],
+                self.metric or DEFAULT_METRICS[self.evaluation_task],
                 samples=self.samples,
                 seed=self.seed,
                 groups=arrays.get("groups"),

@@ -296,6 +296,8 @@ def _inspect_model(path: Path, options: argparse.Namespace) -> None:
     print("signature")
     for column in model.signature:
         print(f"  {column.name:40} {column.dtype:10} {'required' if column.required else 'optional'}")
+    for tensor in model.tensors:
+        print(f"  {tensor.name:40} {tensor.dtype:10} {('n', *tensor.shape)}")
     print(f"output {', '.join(model.output_names)}\nmetadata")
     print(json.dumps(model.metadata, indent=2, sort_keys=True))
     if options.graph:

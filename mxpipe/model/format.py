@@ -3,9 +3,11 @@
 ::
 
     model.json              format, version, graph, names of inputs and parameters, output, signature,
-    preprocessing,
-                            metadata, versions, digest of the weights
+                            preprocessing, metadata, versions, digest of the weights
     weights.safetensors     the parameters by name
+
+A model of raw columns has a preprocessor and is format 1. A model that takes arrays has their names, types
+and shapes under `tensors` instead, and is format 2: a reader that knows columns only refuses it.
 
 The graph is stored for one batch size and is given another one's types when it is loaded. Nothing in the
 folder can run code. The same model gives the same bytes: no clocks and no paths of a machine are in it.
@@ -27,7 +29,8 @@ from mxpipe.errors import ModelFormatError
 from mxpipe.model.safetensors import read_safetensors, write_safetensors_to
 from mxpipe.model.storage import canonical_digest, file_digest, publish_folder, storage_errors, write_json
 
-FORMAT, FORMAT_VERSION = "mxpipe-model", 1
+FORMAT = "mxpipe-model"
+COLUMNS_VERSION, TENSORS_VERSION = 1, 2  # of models that take columns, and arrays
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 MAX_MODEL_JSON_BYTES = 256 * 1024 * 1024  # vocabularies are in it
 
@@ -49,19 +52,60 @@ class Column:
     required: bool = True
 
 
+TENSOR_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One array that a model takes, such as images or sequences.
+
+    Attributes:
+        name: Its name.
+        dtype: NumPy name of its type.
+        shape: Shape of one row: the first axis, which counts rows, is left out.
+
+    Raises:
+        ModelFormatError: The type or an axis is none that a tensor can have.
+
+    Example:
+        >>> Tensor("image", "float32", (1, 28, 28)).shape
+        (1, 28, 28)
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TENSOR_DTYPES:
+            raise ModelFormatError(
+                f"[tensor {self.name!r}] dtype must be one of {', '.join(TENSOR_DTYPES)}; got {self.dtype!r}."
+            )
+        axes = tuple(self.shape)
+        if not all(isinstance(axis, int) and not isinstance(axis, bool) and axis > 0 for axis in axes):
+            raise ModelFormatError(
+                f"[tensor {self.name!r}] every axis but the first must be a positive number; got {axes}."
+            )
+        object.__setattr__(self, "shape", axes)
+
+
 @dataclass(frozen=True)
 class ModelDescription:
     """The contents of `model.json`, without the weights.
 
     Attributes:
         graph: The graph as `_core.Graph.to_json` writes it, parsed.
-        inputs: Names of the graph's first inputs, among "numeric" and "categorical".
+        inputs: Names of the graph's first inputs: "numeric" and "categorical", or those of the tensors.
         parameters: Names of the graph's other inputs, which are the tensors of `weights.safetensors`.
         output_names: A name a column of the result.
-        signature: Raw columns.
-        preprocessing: A preprocessor as JSON.
+        signature: Raw columns; none where the model takes arrays.
+        preprocessing: A preprocessor as JSON; empty where the model takes arrays.
         metadata: Free JSON values: metrics, digests of the training.
         versions: Which versions wrote it.
+        tensors: The arrays that it takes; none where it takes columns.
     """
 
     graph: Mapping[str, Any]
@@ -72,10 +116,15 @@ class ModelDescription:
     preprocessing: Mapping[str, Any]
     metadata: Mapping[str, Any]
     versions: Mapping[str, str]
+    tensors: tuple[Tensor, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON values."""
-        return {"format": FORMAT, "format_version": FORMAT_VERSION} | {
+        version = TENSORS_VERSION if self.tensors else COLUMNS_VERSION
+        tensors = {"tensors": [asdict(tensor) | {"shape": list(tensor.shape)} for tensor in self.tensors]}
+        return (tensors if self.tensors else {}) | {
+            "format": FORMAT,
+            "format_version": version,
             "graph": dict(self.graph),
             "inputs": list(self.inputs),
             "parameters": list(self.parameters),
@@ -177,7 +226,8 @@ def _read_model_json(path: Path) -> dict[str, Any]:
         raise ModelFormatError(f"[{path}] the file must be a JSON object; got {type(content).__name__}.")
     _check(path, "format", content.get("format") == FORMAT, repr(FORMAT), content.get("format"))
     version = content.get("format_version")
-    _check(path, "format_version", version == FORMAT_VERSION, f"{FORMAT_VERSION}", version)
+    known = (COLUMNS_VERSION, TENSORS_VERSION)
+    _check(path, "format_version", version in known, f"one of {known}", version)
     plain = {name: value for name, value in content.items() if name != "sha256"}
     matches = content.get("sha256") == canonical_digest(plain)
     _check(path, "sha256", matches, "the digest of the other fields", content.get("sha256"))
@@ -196,7 +246,12 @@ def _parse(path: Path, content: Mapping[str, Any]) -> ModelDescription:
     for field in ("inputs", "parameters", "output_names"):
         _check(path, field, _is_names(content.get(field)), "a list of different names", content.get(field))
     inputs = content["inputs"]
-    _check(path, "inputs", set(inputs) <= {"numeric", "categorical"}, "numeric or categorical", inputs)
+    tensors = _parse_tensors(path, content)
+    if tensors:
+        names = [tensor.name for tensor in tensors]
+        _check(path, "inputs", inputs == names, f"the names of the tensors, {names}", inputs)
+    else:
+        _check(path, "inputs", set(inputs) <= {"numeric", "categorical"}, "numeric or categorical", inputs)
     return ModelDescription(
         graph=content["graph"],
         inputs=tuple(inputs),
@@ -206,6 +261,7 @@ def _parse(path: Path, content: Mapping[str, Any]) -> ModelDescription:
         preprocessing=content["preprocessing"],
         metadata=content["metadata"],
         versions=content["versions"],
+        tensors=tensors,
     )
 
 
@@ -230,6 +286,25 @@ def _parse_signature(path: Path, value: Any) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def _parse_tensors(path: Path, content: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    value = content.get("tensors", [])
+    expects = content["format_version"] == TENSORS_VERSION
+    must = "a list of tensors" if expects else "left out in this format"
+    _check(path, "tensors", isinstance(value, list) and bool(value) == expects, must, value)
+    for position, item in enumerate(value):
+        fits = (
+            isinstance(item, dict)
+            and set(item) == {"name", "dtype", "shape"}
+            and isinstance(item["name"], str)
+            and isinstance(item["shape"], list)
+        )
+        _check(path, f"tensors[{position}]", fits, "an object of name, dtype and shape", item)
+    try:
+        return tuple(Tensor(item["name"], item["dtype"], tuple(item["shape"])) for item in value)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"[{path}] 'tensors' must be whole; got {error}") from error
+
+
 def _read_weights(path: Path, stored: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     try:
         size = path.stat().st_size
@@ -247,6 +322,12 @@ def _read_weights(path: Path, stored: Mapping[str, Any]) -> dict[str, npt.NDArra
         raise ModelFormatError(f"[{path}] the file must be readable; got {error.strerror}.") from error
 
 
-def default_output_names(count: int) -> Sequence[str]:
-    """Names for the columns of a result: one probability, or one for each class."""
-    return ("probability",) if count == 1 else tuple(f"probability_{index}" for index in range(count))
+def default_output_names(count: int, activation: Activation = "sigmoid") -> Sequence[str]:
+    """Names for the columns of a result: probabilities, or outputs where no activation makes those.
+
+    Example:
+        >>> default_output_names(1), default_output_names(2, "identity")
+        (('probability',), ('output_0', 'output_1'))
+    """
+    word = "output" if activation == "identity" else "probability"
+    return (word,) if count == 1 else tuple(f"{word}_{index}" for index in range(count))

@@ -1,4 +1,4 @@
-"""Models in memory: saving a net with its preprocessing, and predicting from raw columns."""
+"""Models in memory: saving a net with what it takes, and predicting from raw columns or from arrays."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mxpipe.errors import DataError, GraphError, ModelFormatError, RequestError
+from mxpipe.errors import GraphError, ModelFormatError
 from mxpipe.model.format import (
     MODEL_FILE,
     Activation,
     Column,
     ModelDescription,
+    Tensor,
     default_output_names,
     read_model,
     write_model,
 )
+from mxpipe.model.inputs import ColumnInputs, Inputs, TensorInputs
 
 if TYPE_CHECKING:
     from mxpipe._native import Array
@@ -33,25 +35,27 @@ if TYPE_CHECKING:
 def save_model(
     path: str | os.PathLike[str],
     net: Any,
-    preprocessor: Preprocessor,
+    preprocessor: Preprocessor | None = None,
     signature: Sequence[Column] | None = None,
     metadata: Mapping[str, Any] | None = None,
     *,
+    tensors: Sequence[Tensor] = (),
     activation: Activation = "identity",
     output_names: Sequence[str] | None = None,
     before_publish: Callable[[], None] = lambda: None,
 ) -> str:
-    """Save a net as a model folder that takes raw columns.
+    """Save a net as a model folder that takes raw columns, or arrays.
 
     Args:
         path: The folder to create or replace.
-        net: A `HybridBlock` called as `net(numeric, categorical)`: float32 (n, k) and int32 (n, c). Its rows
-            must not depend on each other in predict mode.
-        preprocessor: What turns raw columns into these two.
+        net: A `HybridBlock`, called as `net(numeric, categorical)`, float32 (n, k) and int32 (n, c), or with
+            an array for each of `tensors`. Its rows must not depend on each other in predict mode.
+        preprocessor: What turns raw columns into these two; exactly one of this and `tensors`.
         signature: The raw columns; those of the preprocessor by default.
         metadata: Free JSON values.
+        tensors: The arrays that the net takes, such as images or sequences.
         activation: What is applied to the net's output: "sigmoid" and "softmax" make probabilities of logits.
-        output_names: A name a column of the result.
+        output_names: A name a column of the result; one name where rows are not scalars or vectors.
         before_publish: Called when all is on the disk and the folder has not its name yet.
 
     Returns:
@@ -59,39 +63,61 @@ def save_model(
 
     Raises:
         StorageError: The disk is full; nothing of the new model remains.
+        ModelFormatError: Neither or both of `preprocessor` and `tensors` are given.
 
     Example:
         >>> digest = save_model("models/late", net, preprocessor, activation="sigmoid")  # doctest: +SKIP
         >>> load_model("models/late").predict({"distance": [200.0], "carrier": ["UA"]})  # doctest: +SKIP
         array([0.31], dtype=float32)
+
+        >>> import tempfile, mxpipe as mx
+        >>> net = mx.gluon.nn.Conv2D(2, kernel_size=3, in_channels=1)
+        >>> net.initialize()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     digest = save_model(f"{folder}/m", net, tensors=[Tensor("image", "float32", (1, 8, 8))])
+        ...     load_model(f"{folder}/m").predict(np.zeros((5, 1, 8, 8))).shape
+        (5, 2, 6, 6)
     """
     from mxpipe.model.tracing import trace_net
 
-    graph, parameters, width = trace_net(net, preprocessor, activation)
-    if signature is None:
-        signature = [Column(name, dtype) for name, dtype in preprocessor.column_types.items()]
+    if (preprocessor is None) == (not tensors):
+        raise ModelFormatError("[save_model] exactly one of preprocessor and tensors must be given.")
+    if preprocessor is not None:
+        tensors = (
+            Tensor("numeric", "float32", (preprocessor.numeric_width,)),
+            Tensor("categorical", "int32", (len(preprocessor.categorical),)),
+        )
+        if signature is None:
+            signature = [Column(name, dtype) for name, dtype in preprocessor.column_types.items()]
+    graph, parameters, width = trace_net(net, tensors, activation)
     description = ModelDescription(
         graph=json.loads(graph.to_json()),
-        inputs=("numeric", "categorical"),
+        inputs=tuple(tensor.name for tensor in tensors),
         parameters=tuple(parameters),
-        output_names=tuple(output_names or default_output_names(width)),
-        signature=tuple(signature),
-        preprocessing=preprocessor.to_json(),
+        output_names=tuple(output_names or default_output_names(width, activation)),
+        signature=tuple(signature or ()),
+        preprocessing={} if preprocessor is None else preprocessor.to_json(),
         metadata=dict(metadata or {}),
         versions={"mxpipe": importlib.metadata.version("mxpipe")},
+        tensors=tuple(tensors) if preprocessor is None else (),
     )
     weights = {name: np.asarray(array.asnumpy()) for name, array in parameters.items()}
     return write_model(path, description, weights, before_publish)
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
+def load_model(path: str | os.PathLike[str], precision: str | None = None) -> Model:
     """Load a model folder.
+
+    Args:
+        path: The folder.
+        precision: "bfloat16" predicts with matrix work in bfloat16; None takes what `amp.init` chose.
 
     Raises:
         ModelFormatError: A file or field is missing, damaged or unknown; the message names both. Nothing in
             the folder is ever executed.
+        BlockError: The precision is not known.
     """
-    return Model(path)
+    return Model(path, precision)
 
 
 class Model:
@@ -100,83 +126,103 @@ class Model:
     Attributes:
         path: The folder it was loaded from.
         digest: SHA-256 that names its contents.
-        signature: The raw columns, see :class:`Column`.
+        signature: The raw columns, see :class:`Column`; empty where it takes arrays.
+        tensors: The arrays that it takes, see :class:`Tensor`; empty where it takes columns.
         output_names: A name a column of the result.
         metadata: What was saved with it.
-        preprocessor: Turns raw columns into the net's inputs.
+        versions: Which versions wrote it.
+        precision: What matrix work is done in.
         weights: The parameters by name, read-only.
         graph: What is computed, from the net's inputs and the parameters in the order of `weights`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], precision: str | None = None) -> None:
         """Load and check a model folder; see :func:`load_model`."""
-        from mxpipe import _native
-        from mxpipe.data import Preprocessor
+        from mxpipe import _native, amp
         from mxpipe.gluon import Session
 
         self.path = Path(path)
+        self.precision = amp.precision(precision)
         self._description, weights, self.digest = read_model(path)
         self.weights = {name: weights[name] for name in self._description.parameters}
         self.signature = self._description.signature
+        self.tensors = self._description.tensors
         self.output_names = self._description.output_names
         self.metadata = self._description.metadata
-        with _checked_field(self.path, "preprocessing"):
-            self.preprocessor = Preprocessor.from_json(self._description.preprocessing)
-            self.preprocessor.transform(_missing_rows(self.preprocessor, 1))
+        self.versions = self._description.versions
+        self._preprocessor: Preprocessor | None = None
+        self._inputs = self._make_inputs()
         with _checked_field(self.path, "graph"):
             self.graph = _native.Graph.from_json(json.dumps(self._description.graph))
             self._check_graph()
-            self._session = Session(self.graph, [_mapped(values) for values in self.weights.values()])
+            parameters = [_mapped(values) for values in self.weights.values()]
+            self._session = Session(self.graph, parameters, precision=self.precision)
+
+    def _make_inputs(self) -> Inputs:
+        if self.tensors:
+            return TensorInputs(self.tensors)
+        from mxpipe.data import Preprocessor
+
+        with _checked_field(self.path, "preprocessing"):
+            self._preprocessor = Preprocessor.from_json(self._description.preprocessing)
+            inputs = ColumnInputs(self.signature, self._preprocessor)
+            self._preprocessor.transform(inputs.blank(1))
+        return inputs
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Turns raw columns into the net's inputs.
+
+        Raises:
+            ModelFormatError: The model takes arrays and has none.
+        """
+        if self._preprocessor is None:
+            raise ModelFormatError(f"[{self.path}] the model must take columns; it takes arrays.")
+        return self._preprocessor
 
     def _check_graph(self) -> None:
-        """The graph must take what the preprocessor and the weights give, and give what was promised."""
-        width = {
-            "numeric": self.preprocessor.numeric_width,
-            "categorical": len(self.preprocessor.categorical),
-        }
-        expected = [(width[name],) for name in self._description.inputs]
+        """The graph must take what the inputs and the weights give, and give what was promised."""
+        shapes = self._inputs.shapes()
+        expected = [shapes[name] for name in self._description.inputs]
         expected += [tuple(values.shape) for values in self.weights.values()]
         given = [tuple(shape) for _, shape, _ in self.graph.inputs]
         rows = len(self._description.inputs)
         given[:rows] = [shape[1:] for shape in given[:rows]]
         if given != expected:
             raise GraphError(f"[graph] the inputs must have the shapes {expected}; got {given}.")
+        types = [str(dtype) for _, _, dtype in self.graph.inputs[:rows]]
+        if self.tensors and types != [tensor.dtype for tensor in self.tensors]:
+            raise GraphError(f"[graph] the inputs must have the types of the tensors; got {types}.")
         outputs = [shape[1] if len(shape) == 2 else 1 for _, shape, _ in self.graph.outputs]
         if outputs != [len(self.output_names)]:
             raise GraphError(
                 f"[graph] there must be one output of {len(self.output_names)} columns; got {outputs}."
             )
 
-    def predict(self, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-        """Predict from raw columns.
+    @property
+    def output(self) -> Tensor:
+        """Type and shape of one row of the result."""
+        _, shape, dtype = self.graph.outputs[0]
+        return Tensor("output", str(dtype), () if tuple(shape[1:]) == (1,) else tuple(shape[1:]))
+
+    def predict(self, data: Any) -> npt.NDArray[Any]:
+        """Predict from raw columns, or from arrays where the model takes those.
 
         Args:
-            columns: For each column of the signature a value per row: NumPy arrays, pandas or Arrow columns,
+            data: For each column of the signature a value per row: NumPy arrays, pandas or Arrow columns,
                 or sequences. None and NaN are missing values; they and categories that training did not see
                 are allowed (a category becomes the out-of-vocabulary id 0). Further columns are ignored.
+                For a model of tensors, an array (n, ...) by name, or the array itself where it takes one.
 
         Returns:
-            float32 (n,) for one output, else (n, k).
+            float32 (n,) for one output, else (n, k), or whatever rows the net gives.
 
         Raises:
-            RequestError: A column is missing, of another type or length; the message names it.
+            RequestError: A column or tensor is missing, of another type or shape; the message names it.
         """
-        inputs = self._transform(columns)
-        rows = len(inputs["numeric"])
-        results: npt.NDArray[np.float32] = self._session(*[inputs[name] for name in self._description.inputs])
-        return results.reshape(rows) if results.ndim == 2 and results.shape[1] == 1 else results
-
-    def _transform(self, columns: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        present = set(getattr(columns, "column_names", columns))
-        for column in self.signature:
-            if column.required and column.name not in present:
-                raise RequestError(
-                    f"[request] column {column.name!r} ({column.dtype}) must be given; got {sorted(present)}."
-                )
-        try:
-            return self.preprocessor.transform(columns)
-        except DataError as error:  # SchemaError too: here the columns are the client's
-            raise RequestError(str(error)) from error
+        inputs = self._inputs.arrays(data)
+        results: npt.NDArray[Any] = self._session(*[inputs[name] for name in self._description.inputs])
+        return results.reshape(-1) if results.ndim == 2 and results.shape[1] == 1 else results
 
     def graph_for(self, rows: int) -> Any:
         """The model's graph with the types of a batch of so many rows."""
@@ -206,14 +252,15 @@ class Model:
         """Prepare all batch sizes, so that no request waits for it.
 
         Returns:
-            The prediction for one row of missing values, float32 (1,) or (1, k).
+            The prediction for one row of missing values, or of zeros: float32 (1,) or (1, ...).
         """
         for size in reversed(self._session.sizes):
-            result = self.predict(_missing_rows(self.preprocessor, size))
+            result = self.predict(self._inputs.blank(size))
         return result
 
     def __repr__(self) -> str:
-        return f"Model({str(self.path)!r}, columns={len(self.signature)}, digest={self.digest[:12]})"
+        takes = f"tensors={len(self.tensors)}" if self.tensors else f"columns={len(self.signature)}"
+        return f"Model({str(self.path)!r}, {takes}, digest={self.digest[:12]})"
 
 
 @contextlib.contextmanager
@@ -225,14 +272,6 @@ def _checked_field(folder: Path, field: str) -> Iterator[None]:
         raise ModelFormatError(
             f"[{folder / MODEL_FILE}] {field!r} must be whole; got {type(error).__name__}: {error}"
         ) from error
-
-
-def _missing_rows(preprocessor: Preprocessor, rows: int) -> dict[str, Any]:
-    """Columns without a value."""
-    return {
-        name: [None] * rows if dtype == "string" else np.full(rows, np.nan)
-        for name, dtype in preprocessor.column_types.items()
-    }
 
 
 def _mapped(values: npt.NDArray[Any]) -> Array:

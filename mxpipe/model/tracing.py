@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mxpipe import np as mx_np
 from mxpipe import npx
 from mxpipe.gluon import HybridBlock
-from mxpipe.model.format import Activation
-
-if TYPE_CHECKING:
-    from mxpipe.data import Preprocessor
+from mxpipe.model.format import Activation, Tensor
 
 _TRACED_ROWS = 2  # any size would do; 1 could be mistaken for a broadcast
 
@@ -23,9 +21,9 @@ class _WithActivation(HybridBlock):
         self.net = net
         self._activation = activation
 
-    def forward(self, numeric: Any, categorical: Any) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         """Run the net, then the activation."""
-        output = self.net(numeric, categorical)
+        output = self.net(*inputs)
         if self._activation == "sigmoid":
             return npx.sigmoid(output)
         if self._activation == "softmax":
@@ -33,18 +31,15 @@ class _WithActivation(HybridBlock):
         return output
 
 
-def trace_net(
-    net: Any, preprocessor: Preprocessor, activation: Activation
-) -> tuple[Any, dict[str, Any], int]:
-    """Trace a net on rows as the preprocessor gives them.
+def trace_net(net: Any, inputs: Sequence[Tensor], activation: Activation) -> tuple[Any, dict[str, Any], int]:
+    """Trace a net on such inputs.
 
     Returns:
         The graph, its parameters by name in the order of its inputs, and the number of output columns.
     """
-    numeric = mx_np.array(np.zeros((_TRACED_ROWS, preprocessor.numeric_width), np.float32))
-    categorical = mx_np.array(np.zeros((_TRACED_ROWS, len(preprocessor.categorical)), np.int32))
-    trace = _WithActivation(net, activation).trace(numeric, categorical)
+    zeros = [mx_np.array(np.zeros((_TRACED_ROWS, *tensor.shape), tensor.dtype)) for tensor in inputs]
+    trace = _WithActivation(net, activation).trace(*zeros)
     parameters = {name.removeprefix("net."): array for name, array in trace.parameters.items()}
-    graph = trace.graph.rename_inputs(["numeric", "categorical", *parameters])
+    graph = trace.graph.rename_inputs([*(tensor.name for tensor in inputs), *parameters])
     _, shape, _ = graph.outputs[0]
-    return graph, parameters, 1 if len(shape) == 1 else int(shape[-1])
+    return graph, parameters, int(shape[1]) if len(shape) == 2 else 1

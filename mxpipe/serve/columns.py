@@ -181,6 +181,8 @@ class Signature:
         Raises:
             ServingError: A column has a type that requests cannot carry.
         """
+        if model.tensors:
+            raise ServingError(f"[model {model.path}] must take columns to be served; it takes arrays.")
         for column in model.signature:
             if column.dtype not in DATATYPES:
                 raise ServingError(

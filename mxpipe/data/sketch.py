@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+CAPACITY = 4096
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -30,7 +31,7 @@ class QuantileSketch:
         (0.0, 50.0, 100.0)
     """
 
-    def __init__(self, capacity: int = 4096) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._levels: list[list[Float64Array]] = [[]]
         self._offsets = [0]  # which of two neighbours survives the next halving of a level

@@ -11,6 +11,7 @@ randomness.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mxpipe.data import _arrow
-from mxpipe.data.sketch import QuantileSketch
+from mxpipe.data.sketch import CAPACITY, QuantileSketch
 from mxpipe.errors import SchemaError, SnapshotCorruptError
 
 if TYPE_CHECKING:
@@ -176,13 +177,37 @@ class StatisticsAccumulator:
         (3, 1, 1.5)
     """
 
-    def __init__(self, schema: Sequence[Mapping[str, str]]) -> None:
-        self._columns = {column["name"]: _Column(column["type"]) for column in schema}
+    def __init__(
+        self, schema: Sequence[Mapping[str, str]], capacity: int = CAPACITY, max_categories: int | None = None
+    ) -> None:
+        """Start with no rows.
+
+        Args:
+            schema: ``name`` and ``type`` of each column.
+            capacity: Of the quantile sketches; a smaller one is written faster, and less exact.
+            max_categories: Categories that are kept of a string column; ``MAX_STRING_CATEGORIES`` by default.
+        """
+        self._columns = {
+            column["name"]: _Column(column["type"], capacity, max_categories) for column in schema
+        }
 
     def update(self, table: pyarrow.Table) -> None:
         """Count the rows of a table that has this accumulator's columns."""
         for name, column in self._columns.items():
             column.update(_arrow.single_array(table.column(name)))
+
+    def update_columns(self, columns: Mapping[str, Any], rows: int) -> None:
+        """Count rows that are given as columns, in any form that a model takes; pyarrow is not needed.
+
+        Args:
+            columns: A value per row for each column: NumPy arrays, pandas or Arrow columns, or sequences.
+                None is a null, and so is NaN in a column that holds no floats. A column that is left out
+                counts as null in every row; further columns are ignored.
+            rows: Number of rows.
+        """
+        present = getattr(columns, "column_names", columns)
+        for name, column in self._columns.items():
+            column.update_values(columns[name] if name in present else [None] * rows)
 
     def merge(self, other: StatisticsAccumulator) -> None:
         """Add what another accumulator of the same schema has seen, as if it came after this one's rows."""
@@ -208,15 +233,16 @@ class StatisticsAccumulator:
 class _Column:
     """Running statistics of one column."""
 
-    def __init__(self, type_name: str) -> None:
+    def __init__(self, type_name: str, capacity: int = CAPACITY, max_categories: int | None = None) -> None:
         self.type = type_name
         self.rows = self.nulls = self.nonfinite = self.count = 0
         self.minimum: float | int | None = None
         self.maximum: float | int | None = None
         self.mean = 0.0
         self.square_sum = 0.0  # of deviations from the mean
-        self.sketch = QuantileSketch()
+        self.sketch = QuantileSketch(capacity)
         self.categories: dict[Category, int] | None = None if type_name in _arrow.FLOAT_TYPES else {}
+        self.max_categories = max_categories or MAX_STRING_CATEGORIES
         self.other = 0
 
     def update(self, array: pyarrow.Array) -> None:
@@ -227,7 +253,37 @@ class _Column:
             return
         if array.null_count:
             array = array.drop_null()
-        values = _arrow.physical_values(array, self.type)
+        self._update_numbers(_arrow.physical_values(array, self.type))
+
+    def update_values(self, values: Any) -> None:
+        """As ``update``, for a column in any form."""
+        if type(values).__module__.startswith("pyarrow"):
+            self.update(_arrow.single_array(values))
+            return
+        if self.type == "string":
+            counts = Counter(values)
+            missing = [key for key in counts if not isinstance(key, str)]  # None, NaN, pandas' NA
+            self.rows += sum(counts.values())
+            self.nulls += sum(counts.pop(key) for key in missing)
+            self._add_categories(counts.items())
+            return
+        numbers = np.asarray(values)
+        if numbers.dtype == object:
+            missing_rows = np.array([value is None or value != value for value in numbers], dtype=bool)
+            self.rows += int(missing_rows.sum())
+            self.nulls += int(missing_rows.sum())
+            present = numbers[~missing_rows].tolist()
+            numbers = np.asarray(present) if present else np.empty(0)
+        elif numbers.dtype.kind == "f" and self.categories is not None:
+            # Integers and booleans among which one is missing arrive as floats.
+            missing_rows = np.isnan(numbers)
+            self.rows += int(missing_rows.sum())
+            self.nulls += int(missing_rows.sum())
+            numbers = numbers[~missing_rows]
+        self.rows += int(numbers.size)
+        self._update_numbers(numbers)
+
+    def _update_numbers(self, values: np.ndarray[Any, Any]) -> None:
         if self.type in _arrow.FLOAT_TYPES:
             finite = np.isfinite(values)
             self.nonfinite += int(values.size - np.count_nonzero(finite))
@@ -236,7 +292,7 @@ class _Column:
             return
         if self.categories is not None:
             self._count_integers(values)
-        part = _Column(self.type)
+        part = _Column(self.type)  # carries moments only
         part.count = int(values.size)
         part.minimum, part.maximum = values.min().item(), values.max().item()
         numbers = values.astype(np.float64)
@@ -326,10 +382,10 @@ class _Column:
         if self.type != "string":
             if len(self.categories) > MAX_INTEGER_CATEGORIES:
                 self.categories = None
-        elif len(self.categories) > MAX_STRING_CATEGORIES:
+        elif len(self.categories) > self.max_categories:
             ranked = sorted(self.categories.items(), key=lambda item: (-item[1], item[0]))
-            self.other += sum(count for _, count in ranked[MAX_STRING_CATEGORIES:])
-            self.categories = dict(ranked[:MAX_STRING_CATEGORIES])
+            self.other += sum(count for _, count in ranked[self.max_categories :])
+            self.categories = dict(ranked[: self.max_categories])
 
 
 def ordered_sum(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:

@@ -152,6 +152,7 @@ class Preprocessor:
         min_count: int = 1,
         fill: str = "mean",
         indicators: bool = False,
+        shared: Sequence[Sequence[str]] = (),
     ) -> Preprocessor:
         """Take means, deviations and vocabularies from a snapshot's statistics.
 
@@ -162,15 +163,24 @@ class Preprocessor:
             min_count: Drop categories that are rarer than this.
             fill: What stands for a null in numeric columns: ``mean`` or ``median``.
             indicators: Add a column of 0/1 for each numeric column that has nulls.
+            shared: Groups of numeric columns that are normalised by the mean and deviation of all their
+                values together: the pixels of an image, the hours of a series.
 
         Raises:
             SchemaError: A column is missing or its type does not suit its role; the error names it.
+            SpecificationError: A group names a column that is not numeric here, or is in another group.
         """
         if fill not in ("mean", "median"):
             raise SpecificationError(f"[features] fill must be 'mean' or 'median'; got {fill!r}.")
         snapshot.require_columns(features.columns)
         statistics = snapshot.statistics
-        numeric = tuple(_fit_numeric(name, statistics[name], fill, indicators) for name in features.numeric)
+        pools = _pools(features.numeric, shared)
+        numeric = tuple(
+            _fit_numeric(
+                name, statistics[name], _moments([statistics[one] for one in pool]), fill, indicators
+            )
+            for name, pool in pools.items()
+        )
         categorical = tuple(
             _fit_categorical(name, statistics[name], max_categories, min_count)
             for name in features.categorical
@@ -298,13 +308,45 @@ class Preprocessor:
         ]
 
 
-def _fit_numeric(name: str, column: ColumnStatistics, fill: str, indicators: bool) -> NumericFeature:
+def _pools(names: Sequence[str], shared: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The columns whose values normalise each numeric column: its group, or itself."""
+    pools: dict[str, Sequence[str]] = {name: (name,) for name in names}
+    seen: set[str] = set()
+    for group in shared:
+        for name in group:
+            if name not in pools or name in seen or isinstance(group, str):
+                raise SpecificationError(
+                    f"[features] shared must list groups of numeric columns, each column once; got {name!r}."
+                )
+            seen.add(name)
+            pools[name] = group
+    return pools
+
+
+def _moments(columns: Sequence[ColumnStatistics]) -> tuple[float, float]:
+    """Mean and population deviation of the values of some columns together."""
+    counts = [column.rows - column.nulls - column.nonfinite for column in columns]
+    known = [
+        (count, column.mean, column.std or 0.0)
+        for count, column in zip(counts, columns, strict=True)
+        if column.mean is not None
+    ]
+    if len(known) <= 1:
+        return (known[0][1], known[0][2]) if known else (0.0, 0.0)
+    total = math.fsum(count for count, _, _ in known)
+    mean = math.fsum(count * mean for count, mean, _ in known) / total
+    spread = math.fsum(count * (std * std + (own - mean) ** 2) for count, own, std in known)
+    return mean, math.sqrt(spread / total)
+
+
+def _fit_numeric(
+    name: str, column: ColumnStatistics, moments: tuple[float, float], fill: str, indicators: bool
+) -> NumericFeature:
     if column.type not in _arrow.NUMERIC_TYPES:
         raise SchemaError(f"[features] column {name!r} must be numeric to be normalised; got {column.type}.")
-    mean = column.mean if column.mean is not None else 0.0
-    std = column.std if column.std else 1.0
+    mean, std = moments
     value = column.quantile(0.5) if fill == "median" and column.quantiles else mean
-    return NumericFeature(name, column.type, mean, std, value, indicators and column.null_fraction > 0)
+    return NumericFeature(name, column.type, mean, std or 1.0, value, indicators and column.null_fraction > 0)
 
 
 def _fit_categorical(

@@ -56,6 +56,27 @@ def test_fit_takes_everything_from_the_statistics(snapshot: Snapshot):
     }  # fmt: skip
 
 
+def test_a_group_of_columns_shares_its_mean_and_deviation(tmp_path: Path):
+    random = np.random.default_rng(5)
+    pixels = {f"p{index}": random.integers(0, 2 + 4 * index, 300).astype(np.int16) for index in range(4)}
+    pixels["p0"][:] = 0  # a margin that is always empty
+    holes = pa.array(random.normal(3.0, 1.0, 300), mask=random.random(300) < 0.2)
+    snapshot = write_snapshot(
+        tmp_path / "pixels", {**pixels, "alone": random.normal(size=300), "holes": holes}
+    )
+    features = FeatureSpec(numeric=[*pixels, "alone", "holes"])
+    fitted = Preprocessor.fit(snapshot, features, shared=[list(pixels)[:3], ["p3", "holes"]]).numeric
+    together = np.concatenate([pixels[name] for name in list(pixels)[:3]]).astype(np.float64)
+    assert [column.mean for column in fitted[:3]] == [pytest.approx(together.mean())] * 3
+    assert [column.std for column in fitted[:3]] == [pytest.approx(together.std())] * 3
+    uneven = np.concatenate([pixels["p3"], holes.drop_null().to_numpy()])
+    assert (fitted[3].mean, fitted[5].std) == (pytest.approx(uneven.mean()), pytest.approx(uneven.std()))
+    assert fitted[4] == Preprocessor.fit(snapshot, features).numeric[4]
+    for wrong in ([["p0", "p1"], ["p1"]], [["late"]], ["p0"]):
+        with pytest.raises(SpecificationError, match="groups of numeric columns, each column once; got"):
+            Preprocessor.fit(snapshot, features, shared=wrong)
+
+
 def test_vocabulary_limits(snapshot: Snapshot):
     carrier = Preprocessor.fit(snapshot, FEATURES, max_categories=2).categorical[0]
     assert carrier.vocabulary == ("UA", "DL")

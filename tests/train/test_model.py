@@ -13,7 +13,7 @@ import pytest
 
 import mxpipe as mx
 from mxpipe.data import FeatureSpec, Preprocessor, Snapshot
-from mxpipe.errors import ModelFormatError, RequestError, StorageError
+from mxpipe.errors import ModelFormatError, RequestError, SpecificationError, StorageError
 from mxpipe.model import Model, load_model, model_digest, save_model
 from mxpipe.model.storage import canonical_digest
 
@@ -253,3 +253,25 @@ def test_a_full_disk_leaves_the_older_model(
         save_model(small_disk / "m", large, preprocessor)
     assert load_model(small_disk / "m").digest == digest
     assert [entry.name for entry in small_disk.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda x, c: x.reshape((x.shape[0], -1)), "reshape says -1 for them"),
+        (lambda x, c: x.mean(axis=0).reshape((1, -1)), "one result a row; 3 rows gave shape"),
+    ],
+    ids=["rows baked in", "rows summed up"],
+)
+def test_a_net_of_one_batch_size_is_not_published(
+    net: Callable[..., Any], message: str, preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    class Net(mx.gluon.HybridBlock):
+        def forward(self, numeric: Any, categorical: Any) -> Any:
+            return net(numeric, categorical)
+
+    block = Net()
+    block.initialize()
+    with pytest.raises(SpecificationError, match=message):
+        save_model(tmp_path / "model", block, preprocessor)
+    assert not list(tmp_path.iterdir())

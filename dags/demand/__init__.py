@@ -1,0 +1,1 @@
+"""Departures an hour: rows, features and network of the demand forecast's DAG."""

@@ -1,0 +1,1 @@
+"""Handwritten digits: rows, features and network of the image classifier's DAG."""

@@ -1,0 +1,1 @@
+"""Ratings of films: rows, features and network of the recommender's DAG."""

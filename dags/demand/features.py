@@ -15,9 +15,8 @@ AHEAD_HOURS = 24
 PAST_HOURS = 72
 WEEK_HOURS = 168
 
-PAST = [
-    f"departures_{hour:02d}" for hour in range(PAST_HOURS)
-]  # oldest first; the last is the row's own hour
+# Oldest first; the last is the row's own hour.
+PAST = [f"departures_{hour:02d}" for hour in range(PAST_HOURS)]
 DELAYS = [f"delay_{hour:02d}" for hour in range(PAST_HOURS)]
 KNOWN = [BASELINE, "two_weeks_before", "hour_sin1", "hour_cos1", "hour_sin2", "hour_cos2"]
 CATEGORICAL = ["origin", "hour_ahead", "weekday_ahead"]
@@ -36,7 +35,7 @@ EXPECTATIONS: dict[str, Any] = {
     "drift": {"columns": [PAST[-1], DELAYS[-1], *CATEGORICAL], "threshold": 0.25, "severity": "warning"},
 }
 
-# The candidate must beat the same hour of the week before, in every window of the backtest and on the holdout.
+# The candidate must beat the same hour of the week before, in each window of the backtest and on the holdout.
 POLICY: dict[str, Any] = {"metric": "mae", "at_least": {"skill": 0.05}, "when_undecided": "PROMOTE"}
 
 BUILDER = "demand.network:build"

@@ -9,12 +9,12 @@ LABEL = "digit"
 PIXELS = [f"pixel_{row}{column}" for row in range(SIDE) for column in range(SIDE)]
 BATCH_ROWS = 450  # the images come in four batches of about so many
 
+_PIXEL = {"type": "float32", "minimum": 0.0, "maximum": 16.0, "max_null_fraction": 0.0}
+
 EXPECTATIONS: dict[str, Any] = {
     "minimum_rows": 400,
     "columns": {
-        **dict.fromkeys(
-            PIXELS, {"type": "float32", "minimum": 0.0, "maximum": 16.0, "max_null_fraction": 0.0}
-        ),
+        **dict.fromkeys(PIXELS, _PIXEL),
         LABEL: {"type": "int32", "minimum": 0, "maximum": 9, "max_null_fraction": 0.0},
     },
     # Each batch comes from other hands: drift is told, and judged by the holdout.

@@ -1,6 +1,7 @@
-"""Handwritten digits as rows: the 1797 images that scikit-learn carries, in the order in which they were taken.
+"""Handwritten digits as rows: the 1797 images that scikit-learn carries, in the order in which they came.
 
-Their writers come one after the other, so a later batch holds other hands than an earlier one: a drift that is real.
+Their writers come one after the other, so a later batch holds other hands than an earlier one: a drift that
+is real.
 """
 
 from __future__ import annotations

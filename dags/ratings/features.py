@@ -1,7 +1,7 @@
-"""What the recommender knows of a rating before it is given, and how it is trained. Plain data and nothing heavy.
+"""What the recommender knows of a rating before it is given, and how it is trained: plain data.
 
-Who rates most have just arrived, so that who they are says little at first: what they and the film got so far stands
-beside their embeddings.
+Who rates has mostly just arrived, so that who they are says little at first: what they gave and what the film
+got so far stands beside their embeddings.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ NUMERIC = [
 ]
 CATEGORICAL = ["user", "film"]
 
+_TEXT = {"type": "string", "max_null_fraction": 0.0}
+_SHARE = {"minimum": 0.0, "maximum": 1.0, "max_null_fraction": 0.0}
 _MEAN = {"type": "float64", "minimum": 0.5, "maximum": 5.0, "max_null_fraction": 0.0}
 
 EXPECTATIONS: dict[str, Any] = {
     "minimum_rows": 5000,
     "columns": {
         **dict.fromkeys((LABEL, BASELINE, "user_mean", "genre_mean"), _MEAN),
-        **dict.fromkeys(GENRE_COLUMNS, {"minimum": 0.0, "maximum": 1.0, "max_null_fraction": 0.0}),
-        **dict.fromkeys(CATEGORICAL, {"type": "string", "max_null_fraction": 0.0}),
+        **dict.fromkeys(GENRE_COLUMNS, _SHARE),
+        **dict.fromkeys(CATEGORICAL, _TEXT),
         "film_age": {"minimum": -2.0, "maximum": 130.0, "max_null_fraction": 0.02},
     },
     # Each year has users of its own; only what does not name them is compared.

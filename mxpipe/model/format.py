@@ -85,9 +85,9 @@ class Tensor:
                 f"[tensor {self.name!r}] dtype must be one of {', '.join(TENSOR_DTYPES)}; got {self.dtype!r}."
             )
         axes = tuple(self.shape)
-        if not all(isinstance(axis, int) and not isinstance(axis, bool) and axis > 0 for axis in axes):
+        if not all(isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0 for axis in axes):
             raise ModelFormatError(
-                f"[tensor {self.name!r}] every axis but the first must be a positive number; got {axes}."
+                f"[tensor {self.name!r}] every axis but the first must be a number, not negative; got {axes}."
             )
         object.__setattr__(self, "shape", axes)
 

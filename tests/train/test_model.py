@@ -275,3 +275,13 @@ def test_a_net_of_one_batch_size_is_not_published(
     with pytest.raises(SpecificationError, match=message):
         save_model(tmp_path / "model", block, preprocessor)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("role", ["numeric", "categorical"])
+def test_a_model_of_one_kind_of_columns_comes_back(
+    role: str, snapshots: Tables, rows: Any, tmp_path: Path
+) -> None:
+    columns = {"numeric": ["distance", "hour"], "categorical": ["carrier"]}[role]
+    preprocessor = Preprocessor.fit(Snapshot.open(snapshots[0]), FeatureSpec(**{role: columns}))
+    save_model(tmp_path / "model", make_net(preprocessor), preprocessor)
+    assert load_model(tmp_path / "model").predict({name: rows[name] for name in columns}).shape == (800,)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mxpipe.errors import SpecificationError
+from mxpipe.errors import MissingExtraError, SpecificationError
 from mxpipe.train.run_directory import RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobStatus
@@ -70,11 +71,17 @@ class Launcher(Protocol):
         """The job's files; of a job that was never submitted they do not exist."""
 
 
+LAUNCHER_GROUP = "mxpipe.launchers"
+"""Entry points of installed packages that bring a launcher: its name, and its factory."""
+
+KNOWN_LAUNCHERS = ("local", "dask", "spark", "kubernetes")
+"""Names that have a meaning, whether or not a package that brings the launcher is installed."""
+
 _FACTORIES: dict[str, Callable[..., Launcher]] = {}
 
 
 def register_launcher(name: str, factory: Callable[..., Launcher]) -> None:
-    """Give a launcher a name. Adapters call this when they are imported.
+    """Give a launcher a name. Adapters call this when they are imported, or name an entry point.
 
     Raises:
         SpecificationError: The name is taken by another factory.
@@ -87,15 +94,37 @@ def get_launcher(name: str, **arguments: Any) -> Launcher:
     """Make the launcher of a name.
 
     Args:
-        name: "local", or what an adapter registered.
-        arguments: What its factory takes; for "local" the `root` directory.
+        name: "local", what an adapter registered, or an entry point of the group `mxpipe.launchers`.
+        arguments: What its factory takes: the `root` directory of the run directories, and its own.
 
     Raises:
-        SpecificationError: No launcher has this name.
+        SpecificationError: No launcher has this name, or it does not take these arguments.
+        MissingExtraError: The launcher is known, but nothing that brings it is installed.
+
+    Example:
+        >>> get_launcher("local", root="runs").root.name
+        'runs'
     """
-    if name not in _FACTORIES:
-        raise SpecificationError(f"[launcher] the name must be one of {sorted(_FACTORIES)}; got {name!r}.")
-    return _FACTORIES[name](**arguments)
+    factory = _FACTORIES.get(name) or _installed(name)
+    try:
+        return factory(**arguments)
+    except TypeError as error:
+        raise SpecificationError(f"[launcher {name}] its arguments must be known; {error}") from error
+
+
+def _installed(name: str) -> Callable[..., Launcher]:
+    """The factory that an installed package names in its metadata."""
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=LAUNCHER_GROUP)}
+    if name in entries:
+        factory: Callable[..., Launcher] = entries[name].load()
+        return factory
+    there = sorted({*_FACTORIES, *entries})
+    if name in KNOWN_LAUNCHERS:
+        raise MissingExtraError(
+            f"[launcher] {name!r} must be installed: a package brings it by an entry point of the group"
+            f" {LAUNCHER_GROUP}; there are {there}."
+        )
+    raise SpecificationError(f"[launcher] the name must be one of {there}; got {name!r}.")
 
 
 def job_id_of(key: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mxpipe.errors import JobNotFoundError, SpecificationError
+from mxpipe.errors import JobNotFoundError, MissingExtraError, SpecificationError
 from mxpipe.jobs import JobHandle, JobState, LocalLauncher, get_launcher, job_id_of, register_launcher
 from mxpipe.jobs.process import TOKEN_VARIABLE, ProcessIdentity, end_processes
 from mxpipe.train import RunDirectory, TrainSpec, read_events
@@ -251,6 +251,21 @@ def test_launchers_are_found_by_name(tmp_path: Path) -> None:
         get_launcher("moon")
     with pytest.raises(SpecificationError, match="free"):
         register_launcher("local", get_launcher)
+    with pytest.raises(SpecificationError, match="queue"):
+        get_launcher("local", root=tmp_path, queue="nightly")
+
+
+def test_an_installed_package_brings_a_launcher_by_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MissingExtraError, match=r"'kubernetes' must be installed.*mxpipe\.launchers"):
+        get_launcher("kubernetes", root=tmp_path)
+    package = tmp_path / "cluster-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: cluster\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[mxpipe.launchers]\nkubernetes = mxpipe.jobs:LocalLauncher\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert get_launcher("kubernetes", root=tmp_path).root == tmp_path
 
 
 # --- processes

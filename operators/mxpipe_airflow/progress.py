@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from mxpipe.progress import format_duration
 
@@ -31,3 +32,36 @@ def progress_line(status: JobStatus) -> str:
         parts.append(f"{format_duration(status.eta_seconds)} left")
     parts.extend(f"{name} {value:.4g}" for name, value in status.metrics.items())
     return "  ".join(parts)
+
+
+class ProgressLog:
+    """Writes a job's progress into a log: at most a line an interval, none twice, and always the last one.
+
+    Args:
+        log: A logger.
+        interval: Least seconds between two lines.
+
+    Example:
+        >>> from mxpipe.train.status import JobState, JobStatus
+        >>> class Lines:
+        ...     def info(self, text, *values):
+        ...         print(text % values)
+        >>> progress = ProgressLog(Lines(), interval=60.0)
+        >>> for step, state in ((1, "RUNNING"), (2, "RUNNING"), (4, "SUCCEEDED")):
+        ...     progress.show(JobStatus(JobState(state), "k", step=step, total_steps=4))
+        RUNNING  25%  step 1/4
+        SUCCEEDED  100%  step 4/4
+    """
+
+    def __init__(self, log: Any, interval: float) -> None:
+        self._log = log
+        self._interval = interval
+        self._line = ""
+        self._next = 0.0
+
+    def show(self, status: JobStatus) -> None:
+        """Write a line if it says something new and it is time for it."""
+        line, now = progress_line(status), time.monotonic()
+        if line != self._line and (now >= self._next or not status.state.is_active):
+            self._log.info("%s", line)
+            self._line, self._next = line, now + self._interval

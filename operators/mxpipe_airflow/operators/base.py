@@ -1,21 +1,29 @@
-"""What all operators share: a connection, errors that say whether a retry helps, and small manifests."""
+"""What all operators share: a connection, errors that say whether a retry helps, and small manifests.
+
+Of a manifest the links of the task's page, OpenLineage and Airflow's asset events are told.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from mxpipe.errors import SpecificationError
 from mxpipe_airflow.errors import failing_at_once
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
+from mxpipe_airflow.lineage import Lineage
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import Asset, Context
+
+    from mxpipe_airflow.links.mxpipe import MxpipeLink
 
 Manifest = dict[str, Any]
 LARGEST_MANIFEST = 8192
@@ -25,23 +33,33 @@ def checked(manifest: Manifest) -> Manifest:
     """Hand a manifest on if it is plain JSON and small enough for XCom.
 
     Raises:
-        ValueError: It is larger than 8 KB: it must refer to a file instead.
+        SpecificationError: It is larger than 8 KB, or no JSON: it must refer to a file instead.
 
     Example:
         >>> checked({"uri": "snapshots/2013-01"})
         {'uri': 'snapshots/2013-01'}
     """
-    size = len(json.dumps(manifest, allow_nan=False))
+    try:
+        size = len(json.dumps(manifest, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise SpecificationError(f"[xcom] a manifest must be plain JSON; {error}") from error
     if size > LARGEST_MANIFEST:
-        raise ValueError(f"[xcom] a manifest must have at most {LARGEST_MANIFEST} bytes; got {size}.")
+        raise SpecificationError(f"[xcom] a manifest must have at most {LARGEST_MANIFEST} bytes; got {size}.")
     return manifest
 
 
 class MxpipeOperator(BaseOperator):
-    """Base of the stages.
+    """Base of the stages. A stage implements :meth:`run_stage`, and may say its links and its lineage.
 
     Args:
         conn_id: Connection of type ``mxpipe``.
+
+    Example:
+        >>> class CountOperator(MxpipeOperator):
+        ...     def run_stage(self, context):
+        ...         return {"root": str(self.hook.settings.root)}
+        >>> CountOperator(task_id="count").conn_id
+        'mxpipe_default'
     """
 
     template_fields: Sequence[str] = ("conn_id",)
@@ -51,6 +69,7 @@ class MxpipeOperator(BaseOperator):
         # Each entry of a manifest is an XCom of its own as well: `operator.output["uri"]`.
         super().__init__(**{"multiple_outputs": True, **kwargs})
         self.conn_id = conn_id
+        self._manifest: Manifest | None = None
 
     @cached_property
     def hook(self) -> MxpipeHook:
@@ -63,11 +82,46 @@ class MxpipeOperator(BaseOperator):
         Raises:
             AirflowFailException: An error that no retry can mend.
         """
+        return self.completing(context, lambda: self.run_stage(context))
+
+    def completing(self, context: Context, work: Callable[[], Manifest]) -> Manifest:
+        """Do the work of a stage, or the rest of it after a deferral, and tell everybody of the manifest."""
         started = time.monotonic()
         with failing_at_once():
-            manifest = self.run_stage(context)
-            return checked({"seconds": round(time.monotonic() - started, 3), **manifest})
+            manifest = checked({"seconds": round(time.monotonic() - started, 3), **work()})
+        self._manifest = manifest
+        for link, url in self.links(manifest).items():
+            if url:
+                link.publish(context, url)
+        return manifest
 
     @abstractmethod
     def run_stage(self, context: Context) -> Manifest:
         """Do the work and return the manifest."""
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """Where a manifest's things can be looked at, by the links of ``operator_extra_links``."""
+        return {}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """What the stage has read and made."""
+        return Lineage()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """What OpenLineage's listener asks after the stage, where its provider is installed."""
+        lineage = Lineage() if self._manifest is None else self.lineage(self._manifest)
+        return lineage.to_openlineage()
+
+    def announce(self, context: Context, asset: Asset, extra: Mapping[str, Any]) -> None:
+        """Give the event of an asset its particulars.
+
+        A plain asset among the task's ``outlets`` has an event whenever the task succeeds. An ``AssetAlias``
+        there has one only through this call: use it where a run that changes nothing should start nothing.
+        """
+        from airflow.sdk import Asset, AssetAlias
+
+        for outlet in self.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(asset, extra=dict(extra))
+            elif isinstance(outlet, Asset) and outlet.uri == asset.uri:
+                context["outlet_events"][outlet].extra.update(extra)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from mxpipe.errors import JobCancelledError, JobError, JobNotFoundError
-from mxpipe_airflow.errors import failing_at_once, job_error
+from mxpipe_airflow.errors import job_error
 from mxpipe_airflow.keys import digest_code, digest_json, run_key
-from mxpipe_airflow.operators.base import Manifest, MxpipeOperator, checked
-from mxpipe_airflow.progress import progress_line
-from mxpipe_airflow.triggers.job import TIMED_OUT, MxpipeJobTrigger
+from mxpipe_airflow.lineage import Data, Lineage
+from mxpipe_airflow.links.mxpipe import MlflowRunLink, mlflow_run_url
+from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
+from mxpipe_airflow.progress import ProgressLog
+from mxpipe_airflow.settling import settle_run
+from mxpipe_airflow.triggers.job import GONE, TIMED_OUT, MxpipeJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from mxpipe.jobs import JobStatus, LocalLauncher
+    from mxpipe.jobs import JobHandle, JobState, JobStatus, Launcher
     from mxpipe.train import TrainSpec
 
 INTENT = "mxpipe_job"
@@ -56,7 +61,8 @@ class MxpipeTrainOperator(MxpipeOperator):
         progress_interval: Least seconds between two lines of progress in the task's log.
 
     Returns:
-        ``key, job_id, model_uri, model_digest, steps, attempt, seconds, metrics, rows_per_second, events``.
+        ``key, job_id, run_id`` (MLflow's, where it is followed), ``model_uri, model_digest, steps, attempt,
+        seconds, metrics, rows_per_second, events, data`` (the snapshots that were read).
 
     Raises:
         AirflowFailException: The specification or the data are at fault, or time has run out.
@@ -73,6 +79,7 @@ class MxpipeTrainOperator(MxpipeOperator):
     )
     template_fields_renderers: Mapping[str, str] = {"spec": "json"}
     ui_color = "#cfe5d8"
+    operator_extra_links = (MlflowRunLink(),)
 
     def __init__(
         self,
@@ -100,7 +107,7 @@ class MxpipeTrainOperator(MxpipeOperator):
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.progress_interval = progress_interval
-        self._launcher: LocalLauncher | None = None
+        self._launcher: Launcher | None = None
         self._job_id: str | None = None
         self._submitting = False
         self._killed = False
@@ -118,19 +125,27 @@ class MxpipeTrainOperator(MxpipeOperator):
         key = self.key(self.dag_id, spec)
         intent = self._intend(context, launcher, key, digest_json([key, spec.digest()]))
         self._launcher, self._job_id = launcher, job_id_of(intent["job_key"])
-        self._submit(launcher, spec, intent["job_key"], key)
-        context["task_state_store"].set(INTENT, {**intent, "job_id": self._job_id}, retention=NEVER_EXPIRE)
-        self.log.info("Job %s in %s, key %s", self._job_id, launcher.root / self._job_id, key)
+        handle = self._submit(launcher, spec, intent["job_key"], key)
+        context["task_state_store"].set(INTENT, {**intent, "job_id": handle.id}, retention=NEVER_EXPIRE)
+        self.log.info("Job %s in %s, key %s", handle.id, handle.run_directory, key)
 
-        status = launcher.poll(self._job_id)
+        status = launcher.poll(handle.id)
         deadline = time.time() + self.timeout.total_seconds()
         if not status.state.is_active:
-            return self._result(launcher, self._job_id, status)
+            return self._result(context, launcher, handle.id, status)
         if not self.deferrable:
-            return self._result(launcher, self._job_id, self._follow(launcher, self._job_id, deadline))
+            return self._result(context, launcher, handle.id, self._follow(launcher, handle.id, deadline))
+        settings = self.hook.settings
         self.defer(
             trigger=MxpipeJobTrigger(
-                str(launcher.root), self._job_id, self.poll_interval, self.progress_interval, deadline
+                str(launcher.root),
+                handle.id,
+                self.poll_interval,
+                self.progress_interval,
+                deadline,
+                settings.launcher,
+                settings.launcher_arguments,
+                {"tracking_uri": self._tracking_uri} if self._is_tracked else None,
             ),
             method_name="execute_complete",
             # The trigger keeps the time; Airflow's own timeout is only there for a triggerer that is gone.
@@ -147,7 +162,7 @@ class MxpipeTrainOperator(MxpipeOperator):
             dag_id, self.partition, self.data_digest, digest_json([plain, digest_code(self.code_paths)])
         )
 
-    def _intend(self, context: Context, launcher: LocalLauncher, key: str, job_key: str) -> dict[str, Any]:
+    def _intend(self, context: Context, launcher: Launcher, key: str, job_key: str) -> dict[str, Any]:
         """Write down which job this task is about to start, before it starts; the same one on every retry.
 
         K says what is learned; the job's key also says from where and how often it writes a checkpoint.
@@ -163,23 +178,25 @@ class MxpipeTrainOperator(MxpipeOperator):
         if known or instance.try_number > 1:  # cleared, or its inputs have changed
             if known and known.get("job_id"):
                 state = self._end(launcher, known["job_id"])
-                self.log.info("The job before, %s, is %s", known["job_id"], state)
+                self.log.info("The job before, %s, is %s", known["job_id"], state or "gone")
             if not self._is_finished(launcher, job_key):
                 job_key = digest_json([job_key, context["dag_run"].run_id, generation])
         intent = {"key": key, "base": base, "job_key": job_key, "generation": generation}
         store.set(INTENT, intent, retention=NEVER_EXPIRE)
         return intent
 
-    @staticmethod
-    def _end(launcher: LocalLauncher, job_id: str) -> str:
+    def _end(self, launcher: Launcher, job_id: str) -> JobState | None:
         """End a job. It must not log: in a signal handler the interrupted line may hold the logger's lock."""
         try:
-            return str(launcher.cancel(job_id, KILL_PATIENCE_SECONDS).state.value)
+            state = launcher.cancel(job_id, KILL_PATIENCE_SECONDS).state
         except JobNotFoundError:
-            return "gone"
+            return None
+        if self._is_tracked:
+            settle_run(launcher.run_directory(job_id).path, state, self._tracking_uri, wait=False)
+        return state
 
     @staticmethod
-    def _is_finished(launcher: LocalLauncher, job_key: str) -> bool:
+    def _is_finished(launcher: Launcher, job_key: str) -> bool:
         from mxpipe.jobs import JobState, job_id_of
 
         try:
@@ -187,17 +204,26 @@ class MxpipeTrainOperator(MxpipeOperator):
         except JobNotFoundError:
             return False
 
-    def _submit(self, launcher: LocalLauncher, spec: TrainSpec, job_key: str, key: str) -> None:
+    def _submit(self, launcher: Launcher, spec: TrainSpec, job_key: str, key: str) -> JobHandle:
         callbacks = dict(self.callbacks or {})
         if "mlflow" in callbacks:  # whichever job works for K, its run in MLflow is one and the same
-            callbacks["mlflow"] = {"key": key, **callbacks["mlflow"]}
+            callbacks["mlflow"] = {"tracking_uri": self._tracking_uri, "key": key, **callbacks["mlflow"]}
         self._submitting = True
         try:
-            launcher.submit(spec, job_key, builders=self.builders, callbacks=callbacks)
+            return launcher.submit(spec, job_key, builders=self.builders, callbacks=callbacks)
         finally:
             self._submitting = False
             if self._killed:
                 self.on_kill()
+
+    @property
+    def _is_tracked(self) -> bool:
+        return "mlflow" in (self.callbacks or {})
+
+    @property
+    def _tracking_uri(self) -> str | None:
+        configuration = (self.callbacks or {}).get("mlflow", {})
+        return configuration.get("tracking_uri") or self.hook.settings.tracking_uri
 
     def on_kill(self) -> None:
         """End the job and wait until none of its processes is left. Called from a signal handler."""
@@ -206,39 +232,70 @@ class MxpipeTrainOperator(MxpipeOperator):
             return  # nothing is running yet, or _submit will come back here as soon as it can
         self._end(self._launcher, self._job_id)
 
-    def _follow(self, launcher: LocalLauncher, job_id: str, deadline: float) -> JobStatus:
-        last_line, last_time = "", 0.0
+    def _follow(self, launcher: Launcher, job_id: str, deadline: float) -> JobStatus:
+        progress = ProgressLog(self.log, self.progress_interval)
         while (status := launcher.poll(job_id)).state.is_active:
-            line, now = progress_line(status), time.monotonic()
-            if line != last_line and now - last_time >= self.progress_interval:
-                self.log.info("%s", line)
-                last_line, last_time = line, now
+            progress.show(status)
             if time.time() >= deadline:
                 launcher.cancel(job_id)
-                self._fail_on_time(job_id)
+                self._fail_on_time(launcher, job_id)
             time.sleep(self.poll_interval)
-        self.log.info("%s", progress_line(status))
+        progress.show(status)
         return status
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Manifest:
         """Go on after the trigger fired, on a fresh instance: the event and the files say everything."""
-        with failing_at_once():
-            if event["state"] == TIMED_OUT:
-                self._fail_on_time(event["job_id"])
-            launcher = self.hook.get_conn()
-            return checked(self._result(launcher, event["job_id"], launcher.poll(event["job_id"])))
+        return self.completing(context, lambda: self._complete(context, event))
 
-    def _fail_on_time(self, job_id: str) -> None:
-        from airflow.sdk.exceptions import AirflowFailException
+    def _complete(self, context: Context, event: Mapping[str, Any]) -> Manifest:
+        launcher, job_id = self.hook.get_conn(), event["job_id"]
+        if event["state"] == GONE:
+            raise JobNotFoundError(f"[job {job_id}] must have its files; they are gone: a retry trains anew.")
+        if event["state"] == TIMED_OUT:
+            self._fail_on_time(launcher, job_id)
+        return self._result(context, launcher, job_id, launcher.poll(job_id))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; one that failed or outlived Airflow's own timeout must not leave a job."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralError as error:
+            known: Any = context["task_state_store"].get(INTENT)
+            instance = context["ti"]
+            is_last = instance.try_number > instance.max_tries
+            if known and known.get("job_id") and (isinstance(error, TaskDeferralTimeout) or is_last):
+                state = self._end(self.hook.get_conn(), known["job_id"])
+                self.log.error("The job %s is %s", known["job_id"], state or "gone")
+            raise  # else the retry finds the job at work
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """The snapshots, and the model in its run directory."""
+        read = [Data(uri) for uri in manifest["data"].values() if uri]
+        return Lineage(read, [Data(manifest["model_uri"], manifest["model_digest"])])
+
+    def _fail_on_time(self, launcher: Launcher, job_id: str) -> None:
+        self._settle(launcher.run_directory(job_id).path, launcher.poll(job_id).state)
         raise AirflowFailException(
             f"[job {job_id}] it must end within {self.timeout}; it was cancelled, with a checkpoint."
         )
 
-    def _result(self, launcher: LocalLauncher, job_id: str, status: JobStatus) -> Manifest:
+    def _settle(self, run_directory: Path, state: JobState) -> str | None:
+        """See that the run in MLflow says how the job ended; returns the run's id, where there is one."""
+        if not self._is_tracked:
+            return None
+        from mxpipe_mlflow.spool import Spool
+
+        settle_run(run_directory, state, self._tracking_uri)
+        return Spool(run_directory).run_id
+
+    def _result(self, context: Context, launcher: Launcher, job_id: str, status: JobStatus) -> Manifest:
         from mxpipe.jobs import JobState
         from mxpipe.model import load_model
 
+        run = launcher.run_directory(job_id)
+        run_id = self._settle(run.path, status.state)
+        if url := mlflow_run_url(self.hook.settings.mlflow_pages, run_id):
+            MlflowRunLink.publish(context, url)
         if status.state is not JobState.SUCCEEDED:
             text, _ = launcher.logs(job_id)
             self.log.error("The end of the job's log:\n%s", "\n".join(text.splitlines()[-LOG_LINES:]))
@@ -250,15 +307,16 @@ class MxpipeTrainOperator(MxpipeOperator):
             raise JobError(f"[job {job_id}] its process was ended at step {status.step}; a retry resumes it.")
         if status.state is not JobState.SUCCEEDED:
             raise job_error(job_id, status.error)
-        run = launcher.run_directory(job_id)
         spec, _ = run.read_spec()
         started, ended = status.start_time or 0.0, status.heartbeat or 0.0
         return {
             "key": self.key(self.dag_id, spec),
             "job_id": job_id,
+            "run_id": run_id,
             "model_uri": str(run.model_path),
             "model_digest": load_model(run.model_path).digest,
             "events": str(run.events_path),
+            "data": {"train": spec.data.train, "validation": spec.data.validation},
             "steps": status.step,
             "attempt": status.attempt,
             "seconds": round(max(0.0, ended - started), 3),

@@ -23,7 +23,10 @@ def test_airflow_discovers_the_provider() -> None:
     assert hook is not None
     assert hook.hook_class_name == "mxpipe_airflow.hooks.mxpipe.MxpipeHook"
     fields = {name for name in manager.connection_form_widgets if name.startswith("extra__mxpipe__")}
-    assert fields == {"extra__mxpipe__root", "extra__mxpipe__tracking_uri", "extra__mxpipe__threads"}
+    assert fields == {
+        f"extra__mxpipe__{name}"
+        for name in ("root", "tracking_uri", "mlflow_url", "threads", "launcher", "launcher_arguments")
+    }
 
 
 def test_every_module_that_the_provider_names_can_be_imported() -> None:

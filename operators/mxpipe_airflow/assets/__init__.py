@@ -1,0 +1,1 @@
+"""Assets: what pipelines wait for, by ``mxpipe://`` addresses."""

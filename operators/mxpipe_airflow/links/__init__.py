@@ -1,0 +1,1 @@
+"""Links of a task's page. Each is published by its operator, once there is something to look at."""

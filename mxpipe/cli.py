@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.errors import MxpipeError, SpecificationError, require
+from mxpipe.redaction import redact
 
 if TYPE_CHECKING:
     from mxpipe.inspection import PlanView
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(options)
     except MxpipeError as error:
-        print(f"mxpipe: {type(error).__name__}: {error}", file=sys.stderr)
+        print(redact(f"mxpipe: {type(error).__name__}: {error}"), file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return 130
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
+        name: str, run: Callable[[argparse.Namespace], int] | None, text: str, example: str
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
@@ -93,8 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("directory", metavar="DIR", help="a run directory")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the training ends")
 
-    jobs = add("jobs", _jobs, "List the trainings of a directory.", "mxpipe jobs runs")
-    jobs.add_argument("root", metavar="ROOT", help="the directory above run directories")
+    _add_jobs(add)
 
     predict = add(
         "predict",
@@ -124,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_serve(add)
     return parser
+
+
+def _add_jobs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from mxpipe.jobs.cli import add_arguments
+
+    text = "List the trainings of a directory, end orphans, give disk space back."
+    add_arguments(add("jobs", None, text, "mxpipe jobs reap --root runs --dry-run"))
 
 
 def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -202,15 +209,6 @@ def _logs(options: argparse.Namespace) -> int:
         if not options.follow or not status.state.is_active:
             return 0
         time.sleep(_POLL_SECONDS)
-
-
-def _jobs(options: argparse.Namespace) -> int:
-    from mxpipe.jobs import LocalLauncher
-
-    for job_id, status in LocalLauncher(options.root).list():
-        progress = f"{status.step}/{status.total_steps or '?'}"
-        print(f"{job_id:64} {status.state:12} {progress:>15}  attempt {status.attempt}  key {status.key}")
-    return 0
 
 
 # --- models

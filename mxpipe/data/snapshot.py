@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 from mxpipe.data import _arrow, storage
 from mxpipe.data.statistics import Statistics, StatisticsAccumulator
 from mxpipe.errors import DataError, SchemaError, SnapshotCorruptError, StorageError
+from mxpipe.model.storage import require_space
+from mxpipe.redaction import redact_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -242,6 +244,7 @@ class SnapshotWriter:
     Args:
         uri: Where the snapshot will be published.
         metadata: JSON-able notes for the manifest. They are part of the digest: no clocks in here.
+            Credentials inside of addresses are taken out.
 
     Raises:
         StorageError: The place cannot be written, or another process is writing this snapshot.
@@ -258,7 +261,7 @@ class SnapshotWriter:
 
     def __init__(self, uri: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
         self.uri = str(uri).rstrip("/")
-        self._metadata = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+        self._metadata = redact_json(json.loads(json.dumps(dict(metadata or {}), allow_nan=False)))
         self._staging: storage.Staging | None = storage.open_staging(self.uri)
         self.staging_uri = self._staging.uri
 
@@ -349,6 +352,7 @@ def write_shard(staging_uri: str, partition: int, data: Any, *, sequence: int = 
             writer.write_table(table)
 
     prefix = f"shard-{partition:05d}-{sequence:05d}"
+    _require_space(staging_uri, table)
     written = storage.write_file(staging_uri, lambda sha256: f"{prefix}-{sha256[:12]}.arrow", fill)
     beside = written.name + storage.STATISTICS_SUFFIX
     storage.write_file(
@@ -408,8 +412,16 @@ def write_snapshot(
         ...     write_snapshot(f"{folder}/rows", {"x": [1, 2, 3]}).num_rows
         3
     """
+    _require_space(str(uri), data)
     with SnapshotWriter(uri, metadata=metadata) as writer:
         return writer.commit(write_shards(writer.staging_uri, 0, data, rows_per_shard=rows_per_shard))
+
+
+def _require_space(uri: str, data: Any) -> None:
+    """Refuse to begin where the local disk cannot hold the rows: a table says how large it is."""
+    path, size = storage.local_path(uri), getattr(data, "nbytes", None)
+    if path is not None and isinstance(size, int):
+        require_space(path, size)
 
 
 def _rechunk(data: Any, rows: int) -> Iterator[pyarrow.Table]:

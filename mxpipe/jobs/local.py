@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -17,12 +16,19 @@ from typing import Any
 from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError
 from mxpipe.jobs import spawn
 from mxpipe.jobs.launcher import JobHandle, job_id_of
-from mxpipe.jobs.process import CALLBACKS_VARIABLE, TOKEN_VARIABLE, ProcessIdentity, end_processes
-from mxpipe.model.storage import storage_errors, write_json
+from mxpipe.jobs.process import (
+    CALLBACKS_VARIABLE,
+    TOKEN_VARIABLE,
+    WORKER_MODULE,
+    ProcessIdentity,
+    end_processes,
+)
+from mxpipe.model.storage import lock_file, storage_errors, write_json
 from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 
+LAUNCH_LOCK = "launcher.lock"
 _ENDING_SECONDS = 60.0  # a callback may wait for a server that long
 
 
@@ -129,7 +135,7 @@ class LocalLauncher:
     ) -> None:
         token = uuid.uuid4().hex
         # -P: what happens to lie in the working directory is not imported.
-        worker = [sys.executable, "-P", "-m", "mxpipe.jobs.worker", str(run.path)]
+        worker = [sys.executable, "-P", "-m", WORKER_MODULE, str(run.path)]
         worker += ["--lease", str(lease.descriptor)]
         worker += [text for builder in builders for text in ("--builder", builder)]
         given = {TOKEN_VARIABLE: token, CALLBACKS_VARIABLE: json.dumps(callbacks), "PYTHONUNBUFFERED": "1"}
@@ -166,7 +172,7 @@ class LocalLauncher:
         run = self.run_directory(job_id)
         status = run.read_status()
         if not status.state.is_active or self._is_alive(run):
-            return status
+            return run.with_heartbeat(status)
         status = run.read_status()  # it may have ended between the two looks
         if not status.state.is_active:
             return status
@@ -211,6 +217,21 @@ class LocalLauncher:
         identity = _await_identity(run)
         if identity is not None:
             end_processes(identity, timeout)
+
+    def settle(self, job_id: str) -> JobStatus:
+        """Write down what :meth:`poll` says of a job whose process is gone; returns the status.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        run = self.run_directory(job_id)
+        run.read_status()
+        with self._launch_lock(run):
+            status = self.poll(job_id)
+            if not status.state.is_active and run.read_status().state.is_active:
+                with run.acquire_lease():
+                    run.write_status(status)
+        return status
 
     def wait(self, job_id: str, timeout: float | None = None, interval: float = 0.1) -> JobStatus:
         """Poll until the job is no longer active.
@@ -257,11 +278,9 @@ class LocalLauncher:
     @contextmanager
     def _launch_lock(self, run: RunDirectory) -> Iterator[None]:
         """One submit or cancel of a job at a time, over all processes of the machine."""
-        with storage_errors(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(run.path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = lock_file(run.path / LAUNCH_LOCK)
+        assert descriptor is not None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ TOKEN_VARIABLE = "MXPIPE_JOB_TOKEN"
 CALLBACKS_VARIABLE = (
     "MXPIPE_JOB_CALLBACKS"  # JSON; not in the arguments, which everyone on the machine can read
 )
+WORKER_MODULE = "mxpipe.jobs.worker"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
@@ -112,6 +113,31 @@ class ProcessIdentity:
             os.close(descriptor)
 
 
+def find_workers() -> list[tuple[ProcessIdentity, Path]]:
+    """The workers that this user runs on this machine, with their run directories."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            words = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
+            position = words.index(WORKER_MODULE.encode())
+            identity = ProcessIdentity.of(int(entry))
+        except (OSError, ValueError):  # gone, another user's, or another program
+            continue
+        token = _token_in(_environment(identity.pid, _read_stat(identity.pid)))
+        found.append((replace(identity, token=token), Path(os.fsdecode(words[position + 1]))))
+    return found
+
+
+def _token_in(environment: bytes) -> str:
+    prefix = f"{TOKEN_VARIABLE}=".encode()
+    for variable in environment.split(b"\0"):
+        if variable.startswith(prefix):
+            return variable.removeprefix(prefix).decode()
+    return ""
+
+
 def end_processes(leader: ProcessIdentity, timeout: float) -> None:
     """End a process and its descendants: SIGTERM, up to `timeout` seconds of patience, then SIGKILL.
 
@@ -165,12 +191,12 @@ def _read_stat(pid: int) -> _Stat | None:
     return _Stat(fields[0], int(fields[6]), int(fields[19]))
 
 
-def _environment(pid: int, stat: _Stat) -> bytes:
+def _environment(pid: int, stat: _Stat | None) -> bytes:
     """The environment of a process, b"" when it is gone or another user's.
 
     In the midst of an exec it reads as empty, which on a busy machine can last a while: it is read again.
     """
-    if stat.flags & _KERNEL_THREAD:
+    if stat is None or stat.flags & _KERNEL_THREAD:
         return b""
     deadline = time.monotonic() + _EXEC_SECONDS
     while True:

@@ -27,7 +27,15 @@ import numpy.typing as npt
 
 from mxpipe.errors import ModelFormatError
 from mxpipe.model.safetensors import read_safetensors, write_safetensors_to
-from mxpipe.model.storage import canonical_digest, file_digest, publish_folder, storage_errors, write_json
+from mxpipe.model.storage import (
+    canonical_digest,
+    file_digest,
+    publish_folder,
+    require_space,
+    storage_errors,
+    write_json,
+)
+from mxpipe.redaction import redact_json
 
 FORMAT = "mxpipe-model"
 COLUMNS_VERSION, TENSORS_VERSION = 1, 2  # of models that take columns, and arrays
@@ -131,7 +139,7 @@ class ModelDescription:
             "output_names": list(self.output_names),
             "signature": [asdict(column) for column in self.signature],
             "preprocessing": dict(self.preprocessing),
-            "metadata": dict(self.metadata),
+            "metadata": redact_json(self.metadata),
             "versions": dict(self.versions),
         }
 
@@ -157,6 +165,7 @@ def write_model(
         StorageError: The disk is full; nothing of the new model remains, an older one is untouched.
     """
     target = Path(path)
+    require_space(target, sum(array.nbytes for array in weights.values()))
     with publish_folder(target) as aside:
         with storage_errors(target), open(aside / WEIGHTS_FILE, "wb") as file:
             write_safetensors_to(file, weights)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ PARTIAL_SUFFIX = ".partial"
 _STORAGE_ERRNOS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 )
+_SPARE_BYTES = 1 << 16  # manifests, directories, a status
 _counter = itertools.count()
 
 
@@ -42,6 +45,78 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raised = StorageError(f"[{os.fspath(path)}] the file must be writable; got {error.strerror}.")
         raised.errno = error.errno
         raise raised from error
+
+
+def require_space(path: str | os.PathLike[str], size: int) -> None:
+    """Refuse to begin what the disk cannot hold, before anything of it is written.
+
+    Others may fill the disk meanwhile, so this saves time and spares what else is on the disk; that nothing
+    is lost is seen to by how files are written.
+
+    Args:
+        path: What is about to be written; it need not exist, nor its folders.
+        size: Bytes that it will take; for what stands around it some more must be free.
+
+    Raises:
+        StorageError: There is not enough free space.
+
+    Example:
+        >>> require_space("models/late", 1 << 62)
+        Traceback (most recent call last):
+        ...
+        mxpipe.errors.StorageError: [models/late] there must be 4,611,686,018,428 MB free to write it; got ...
+    """
+    folder = Path(path).absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    with storage_errors(path):
+        free = shutil.disk_usage(folder).free
+    needed = size + _SPARE_BYTES
+    if free < needed:
+        raised = StorageError(
+            f"[{os.fspath(path)}] there must be {math.ceil(needed / 1e6):,} MB free to write it;"
+            f" got {math.floor(free / 1e6):,} MB."
+        )
+        raised.errno = errno.ENOSPC
+        raise raised
+
+
+def lock_file(path: Path, wait: bool = True) -> int | None:
+    """Open a file, made with its folder when it is not there, and hold it locked until it is closed.
+
+    The folder may be removed by whoever held the lock before: then the file is no longer the one of this
+    name, and the lock is taken again on the new one.
+
+    Args:
+        path: The file.
+        wait: Wait for the lock, or return None where another open file holds it.
+
+    Returns:
+        The descriptor, not inherited by children.
+
+    Raises:
+        StorageError: The file cannot be made.
+    """
+    while True:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:  # the folder was removed between the two calls
+                continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def partial_path(path: Path) -> Path:

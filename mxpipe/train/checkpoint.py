@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from mxpipe.errors import ModelFormatError
 from mxpipe.model.safetensors import read_safetensors, write_safetensors_to
-from mxpipe.model.storage import canonical_digest, file_digest, publish_folder, write_json
+from mxpipe.model.storage import canonical_digest, file_digest, publish_folder, require_space, write_json
 from mxpipe.train.faults import fault_point
 
 _LOG = logging.getLogger(__name__)
@@ -76,9 +76,10 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         StorageError: The disk is full; the older checkpoints are untouched.
     """
     target = folder / f"{_PREFIX}{checkpoint.step:09d}"
+    total = sum(array.nbytes for array in checkpoint.tensors.values())
+    require_space(target, total)
     with publish_folder(target) as aside:
         path = aside / _TENSORS
-        total = sum(array.nbytes for array in checkpoint.tensors.values())
         with open(path, "wb") as file:
             write_safetensors_to(cast(BinaryIO, _HalfwayFile(file, total)), checkpoint.tensors)
             file.flush()

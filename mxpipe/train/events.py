@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mxpipe.model.storage import storage_errors
+from mxpipe.redaction import redact_json
 
 
 class EventWriter:
@@ -43,12 +44,12 @@ class EventWriter:
                 os.write(self._descriptor, b"\n")
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the present time.
+        """Append one event with the present time; credentials inside of addresses are taken out.
 
         Raises:
             StorageError: The disk is full.
         """
-        line = json.dumps({"event": event, "time": round(time.time(), 3)} | fields) + "\n"
+        line = json.dumps({"event": event, "time": round(time.time(), 3)} | redact_json(fields)) + "\n"
         with storage_errors(self._path):
             os.write(self._descriptor, line.encode())
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mxpipe.errors import MxpipeError
 from mxpipe.train.callbacks import Callback, RunContext
+from mxpipe.train.heartbeat import Heartbeat
 from mxpipe.train.reporting import Reporter, failed_status
 from mxpipe.train.run_directory import Lease, RunDirectory
 from mxpipe.train.spec import TrainSpec
@@ -82,13 +83,12 @@ def fit_in(
     builders: Collection[str] | Mapping[str, Callable[..., object]] = (),
 ) -> FitResult:
     """The same as :func:`fit`, for a caller that holds the lease already."""
-    del lease  # asked for so that nobody comes here without it
     run.initialise(spec, key)
     status = run.read_status()
     if status.state is JobState.SUCCEEDED:
         return FitResult(run.model_path, status.metrics, status.step, status)
     run.cancel_path.unlink(missing_ok=True)
-    with recording_failure(run), _engine_settings(spec), StopRequest() as stop:
+    with Heartbeat(lease), recording_failure(run), _engine_settings(spec), StopRequest() as stop:
         return _train(run, spec, key, status.attempt + 1, callbacks, builders, stop)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mxpipe.errors import is_retryable
 from mxpipe.progress import ProgressReporter, Rate, format_duration
+from mxpipe.redaction import redact
 from mxpipe.train.callbacks import Callback, CallbackList, RunContext
 from mxpipe.train.events import EventWriter
 from mxpipe.train.run_directory import RunDirectory
@@ -129,7 +130,11 @@ def failed_status(status: JobStatus, error: BaseException) -> JobStatus:
     """The status of a run that this error ended."""
     return status.replace(
         state=JobState.FAILED,
-        error={"type": type(error).__name__, "message": str(error), "retryable": is_retryable(error)},
+        error={
+            "type": type(error).__name__,
+            "message": redact(str(error)),
+            "retryable": is_retryable(error),
+        },
         heartbeat=time.time(),
         eta_seconds=None,
     )

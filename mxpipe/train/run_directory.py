@@ -5,7 +5,8 @@
     spec.json      the key, the specification and its digest, written once
     status.json    the state and the progress, replaced as a whole
     process.json   who works here: pid, start time and boot id
-    lease.lock     held by that process; the kernel lets go of it when the process ends, however it ends
+    lease.lock     held by that process; the kernel lets go of it when the process ends, however it ends;
+                   its time is the process's last heartbeat
     events.jsonl   progress and metrics, appended
     checkpoints/   see checkpoint.py
     model/         the result, published at the end
@@ -17,6 +18,7 @@ to.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError, SpecificationError
-from mxpipe.model.storage import remove_partial, storage_errors, write_json
+from mxpipe.model.storage import lock_file, remove_partial, storage_errors, write_json
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 
@@ -149,6 +151,14 @@ class RunDirectory:
         """
         return JobStatus.from_json(_read_json(self.status_path, "a run directory must hold it"))
 
+    def with_heartbeat(self, status: JobStatus) -> JobStatus:
+        """An active status with the latest heartbeat, which the lease's file has; any other as it is."""
+        if status.state.is_active:
+            with contextlib.suppress(FileNotFoundError):
+                beat = self.lease_path.stat().st_mtime
+                return status.replace(heartbeat=max(beat, status.heartbeat or beat))
+        return status
+
     def write_status(self, status: JobStatus, durable: bool = True) -> None:
         """Replace the status. A change of state is durable; a heartbeat need not be.
 
@@ -166,22 +176,17 @@ class RunDirectory:
         Raises:
             LeaseHeldError: Another live process works here.
         """
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.lease_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + patience
         while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock_file(self.lease_path, wait=False)
+            if descriptor is not None:
                 return Lease(descriptor)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(descriptor)
-                    raise LeaseHeldError(
-                        f"[{self.path}] no other process must work here; got a live one"
-                        f" ({self.describe_holder()})."
-                    ) from None
-                time.sleep(0.02)
+            if time.monotonic() > deadline:
+                raise LeaseHeldError(
+                    f"[{self.path}] no other process must work here; got a live one"
+                    f" ({self.describe_holder()})."
+                )
+            time.sleep(0.02)
 
     def is_lease_held(self) -> bool:
         """Whether a live process works here."""

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from mxpipe.errors import SpecificationError
 from mxpipe.model.storage import canonical_digest
+from mxpipe.redaction import holds_credentials, redact
 
 Json = dict[str, Any]
 
@@ -195,7 +196,8 @@ class TrainSpec(Section):
             float32 in any case.
 
     Raises:
-        SpecificationError: On any field that does not fit.
+        SpecificationError: On any field that does not fit, and on an address with credentials in it: a
+            specification is stored and shown. They belong into the environment of the job.
 
     Example:
         >>> spec = TrainSpec(
@@ -231,6 +233,7 @@ class TrainSpec(Section):
         for name, hint in hints.items():  # dictionaries and names become sections
             object.__setattr__(self, name, _coerce(hint, getattr(self, name), f"spec.{name}"))
         self._check("spec")
+        _refuse_credentials(self.to_json(), "spec")
 
     def _check(self, path: str) -> None:
         given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
@@ -293,6 +296,17 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
     fits = isinstance(value, kinds) and not (isinstance(value, bool) and hint is not bool)
     _require(fits, path, f"be of type {hint.__name__}", value)
     return float(value) if hint is float else value
+
+
+def _refuse_credentials(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        _require(not holds_credentials(value), path, "hold no credentials", redact(value))
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_credentials(item, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            _refuse_credentials(item, f"{path}[{position}]")
 
 
 def _check_json(value: Any, path: str) -> None:

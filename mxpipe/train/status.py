@@ -46,7 +46,8 @@ class JobStatus:
         key: The idempotency key it was submitted under.
         pid: Process id of the worker of the latest attempt.
         start_time: When that attempt began to work, seconds since the epoch.
-        heartbeat: When the worker last reported, seconds since the epoch.
+        heartbeat: When the worker last gave a sign of life, seconds since the epoch: once a second, whatever
+            it is doing.
         step: Optimizer steps done.
         total_steps: Optimizer steps planned, when known.
         epoch: Epochs done.

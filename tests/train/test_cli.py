@@ -42,7 +42,7 @@ def test_status_and_inspect_show_a_run(trained: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["state"] == "SUCCEEDED"
     assert main(["inspect", str(trained)]) == 0
     assert "epoch   1" in capsys.readouterr().out
-    assert main(["jobs", str(trained.parent)]) == 0
+    assert main(["jobs", "list", "--root", str(trained.parent)]) == 0
     assert capsys.readouterr().out.startswith("run  ")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError
 from mxpipe.jobs import spawn
+from mxpipe.jobs.imports import search_path
 from mxpipe.jobs.launcher import JobHandle, job_id_of
 from mxpipe.jobs.process import (
     CALLBACKS_VARIABLE,
@@ -80,7 +81,8 @@ class LocalLauncher:
             job_id: Name of the run directory under the root; follows from the key by default.
             fresh: End a live job of this key and drop what it did, instead of going on from it. A finished
                 one stays: it would come out the same.
-            builders: The `package.module:function` texts that the specification may import.
+            builders: The `package.module:function` texts that the specification may import. The job finds
+                them where the submitter does, in the folder of a DAG as well.
             callbacks: What follows the training, by name, with its configuration: names of the entry-point
                 group `mxpipe.callbacks`, or `package.module:function` factories. They travel in the worker's
                 environment.
@@ -96,6 +98,7 @@ class LocalLauncher:
         job_id = job_id or job_id_of(key)
         run = self.run_directory(job_id)
         handle = JobHandle(job_id, run.path)
+        python_path = search_path([*builders, *callbacks])
         with self._launch_lock(run):
             if fresh:
                 self._start_over(run)
@@ -115,7 +118,7 @@ class LocalLauncher:
                     if not status.state.is_active:
                         status = status.replace(state=JobState.SUBMITTED, error=None)
                     run.write_status(status)
-                    self._start(run, lease, builders, callbacks)
+                    self._start(run, lease, builders, callbacks, python_path)
         return handle
 
     @staticmethod
@@ -132,13 +135,19 @@ class LocalLauncher:
         lease: Lease,
         builders: Collection[str],
         callbacks: Mapping[str, Mapping[str, Any]],
+        python_path: str,
     ) -> None:
         token = uuid.uuid4().hex
         # -P: what happens to lie in the working directory is not imported.
         worker = [sys.executable, "-P", "-m", WORKER_MODULE, str(run.path)]
         worker += ["--lease", str(lease.descriptor)]
         worker += [text for builder in builders for text in ("--builder", builder)]
-        given = {TOKEN_VARIABLE: token, CALLBACKS_VARIABLE: json.dumps(callbacks), "PYTHONUNBUFFERED": "1"}
+        given = {
+            TOKEN_VARIABLE: token,
+            CALLBACKS_VARIABLE: json.dumps(callbacks),
+            "PYTHONPATH": python_path,
+            "PYTHONUNBUFFERED": "1",
+        }
         started = subprocess.run(
             [sys.executable, "-I", "-S", spawn.__file__, str(run.log_path), *worker],
             env=os.environ | given,

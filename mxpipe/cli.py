@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 75
 _POLL_SECONDS = 0.5
+_TRAINING_STATISTICS = ("train_statistics", "train_predictions")  # of a model; too long to be read
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--rows", type=int, default=64, help="of a model: batch size of plan and graph")
 
     _add_serve(add)
+    _add_monitor(add)
     return parser
 
 
@@ -139,6 +141,28 @@ def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_arguments(
         add("serve", run, "Serve a model over HTTP.", "mxpipe serve --model runs/january/model --port 8080")
     )
+
+
+def _add_monitor(add: Callable[..., argparse.ArgumentParser]) -> None:
+    text = "Compare what a served model saw in a window with its training."
+    example = "mxpipe monitor monitors/late --model model --window W07 --start 2013-02-11 --end 2013-02-18"
+    parser = add("monitor", _monitor, text, example)
+    parser.add_argument("directory", metavar="DIR", help="the monitor: what serve --monitor was given")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="model folder of the version")
+    parser.add_argument("--version", help="the version as the server names it (default: the only one)")
+    parser.add_argument("--window", required=True, metavar="ID", help="name of the window, such as 2013-W07")
+    parser.add_argument("--start", required=True, help="where it begins, ISO 8601 (UTC without a zone)")
+    parser.add_argument("--end", required=True, help="where it ends, exclusive")
+    parser.add_argument("--reference", metavar="SNAPSHOT", help="training snapshot, for models without")
+    parser.add_argument("--policy", metavar="FILE", help="JSON of a MonitorPolicy")
+    parser.add_argument("--labels", metavar="FILE", help="CSV with the columns id and label")
+    parser.add_argument("--task", default="binary", help="binary, classes or regression (%(default)s)")
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    from mxpipe.monitor.cli import run
+
+    return run(options)
 
 
 # --- training
@@ -297,7 +321,8 @@ def _inspect_model(path: Path, options: argparse.Namespace) -> None:
     for tensor in model.tensors:
         print(f"  {tensor.name:40} {tensor.dtype:10} {('n', *tensor.shape)}")
     print(f"output {', '.join(model.output_names)}\nmetadata")
-    print(json.dumps(model.metadata, indent=2, sort_keys=True))
+    told = {name: value for name, value in model.metadata.items() if name not in _TRAINING_STATISTICS}
+    print(json.dumps(told, indent=2, sort_keys=True))
     if options.graph:
         print(f"graph of {options.rows} rows\n{model.graph_for(options.rows)}")
     if options.plan or options.memory or options.profile or options.draw:

@@ -158,6 +158,34 @@ def drift(values: Mapping[str, float], threshold: float = 0.25, most: int = 12, 
     return figure
 
 
+def distributions(
+    labels: Sequence[str], series: Mapping[str, Sequence[float]], width: float = 4.6, most: int = 24
+) -> Figure:
+    """Shares of rows by bin, the bars of each series side by side.
+
+    Args:
+        labels: What each bin holds.
+        series: Rows by bin, by the name of what is compared.
+        width: Of the figure, in inches.
+        most: So many bins are shown, from the first.
+    """
+    figure, axes = _figure(width, 2.6)
+    shown = list(labels)[:most]
+    step = 0.8 / max(len(series), 1)
+    for index, (name, counts) in enumerate(series.items()):
+        total = math.fsum(counts) or 1.0
+        shift = (index - (len(series) - 1) / 2) * step
+        places = [position + shift for position in range(len(shown))]
+        shares = [count / total for count in list(counts)[:most]]
+        axes.bar(places, shares, width=step, color=_series(index), label=name)
+    axes.set_xticks(range(len(shown)), shown, rotation=90)
+    axes.yaxis.set_major_formatter(_percent)
+    _finish(axes, "", "share of rows")
+    axes.tick_params(axis="x", labelsize=6.5)
+    _legend(figure, axes)
+    return figure
+
+
 def to_svg(figure: Figure, description: str = "") -> str:
     """A figure as SVG text, ready to stand inside HTML: no prolog, text as text, colours as CSS variables.
 

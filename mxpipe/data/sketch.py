@@ -65,10 +65,13 @@ class QuantileSketch:
             (edges[i-1], edges[i]], the last bin everything above.
         """
         edges = tuple(sorted(set(self.quantiles([index / bins for index in range(1, bins)]))))
+        return edges, tuple(self.counts(np.asarray(edges)).tolist())
+
+    def counts(self, edges: Float64Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Values by bin, shape (k + 1,), for inner edges (k,), ascending, as ``histogram`` has them."""
         values, weights = self._weighted()
-        where = np.searchsorted(np.asarray(edges), values, side="left")
-        counts = np.bincount(where, weights=weights, minlength=len(edges) + 1)
-        return edges, tuple(int(count) for count in counts)
+        where = np.searchsorted(edges, values, side="left")
+        return np.bincount(where, weights=weights, minlength=len(edges) + 1).astype(np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary; values as base64 of little-endian float64."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +84,12 @@ class ColumnStatistics:
         """
         return dict(self.quantiles)[probability]
 
+    def _with_categories(self, most: int) -> ColumnStatistics:
+        if self.categories is None:
+            return self
+        rest = sum(count for _, count in self.categories[most:])
+        return replace(self, categories=self.categories[:most], other=self.other + rest)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary without the fields that say nothing."""
         default = ColumnStatistics(self.type)
@@ -151,6 +157,18 @@ class Statistics(Mapping[str, ColumnStatistics]):
     def __repr__(self) -> str:
         return f"Statistics({', '.join(self._columns)})"
 
+    def summary(self, columns: Sequence[str], categories: int) -> Statistics:
+        """The statistics of some columns with their most frequent categories only, small enough to travel.
+
+        Args:
+            columns: Columns to keep.
+            categories: So many categories a column are kept; the values of all others count as ``other``.
+
+        Raises:
+            SchemaError: There is no such column.
+        """
+        return Statistics({name: self[name]._with_categories(categories) for name in columns})
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary, column name to fields."""
         return {name: column.to_json() for name, column in self._columns.items()}
@@ -213,6 +231,18 @@ class StatisticsAccumulator:
         """Add what another accumulator of the same schema has seen, as if it came after this one's rows."""
         for name, column in self._columns.items():
             column.merge(other._columns[name])
+
+    def histogram(self, name: str, edges: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Values of a column by bin, to within the sketch's error.
+
+        Args:
+            name: A column of numbers.
+            edges: Inner edges (k,), ascending; bin i holds values in (edges[i-1], edges[i]].
+
+        Returns:
+            Counts, shape (k + 1,).
+        """
+        return self._columns[name].sketch.counts(edges)
 
     def finish(self) -> Statistics:
         """The statistics of everything seen so far."""

@@ -7,21 +7,20 @@ index (PSI) of its rows against reference statistics, usually those that the cha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mxpipe.data import _arrow
+from mxpipe.data.drift import population_stability_index, same_kind, shared_bins
 from mxpipe.data.statistics import ColumnStatistics, Statistics
 from mxpipe.errors import SchemaError, SpecificationError, ValidationError
 
 if TYPE_CHECKING:
     from mxpipe.data.snapshot import Snapshot
-
-DRIFT_CATEGORIES = 30
 
 
 @dataclass(frozen=True)
@@ -262,20 +261,15 @@ def population_stability(
     result = {}
     for name in columns:
         expected = reference[name]
-        if not _same_kind(snapshot.statistics[name], expected):
+        if not same_kind(snapshot.statistics[name], expected):
             raise SchemaError(
                 f"[validation] column {name!r} must be of the reference's kind, {expected.type}; "
                 f"got {snapshot.statistics[name].type}."
             )
-        if (expected.categories is None and not expected.edges) or not expected.rows:
-            continue
-        observed = _observed_bins(snapshot, name, expected)
-        result[name] = _stability_index(np.asarray(_expected_bins(expected), dtype=np.float64), observed)
+        bins = shared_bins(expected, snapshot.statistics[name], partial(_histogram, snapshot, name))
+        if bins is not None:
+            result[name] = population_stability_index(bins.expected, bins.observed)
     return result
-
-
-def _same_kind(observed: ColumnStatistics, expected: ColumnStatistics) -> bool:
-    return (observed.type == "string") == (expected.type == "string")
 
 
 def _comparable(
@@ -289,7 +283,7 @@ def _comparable(
                 side = "the reference" if name in snapshot.statistics else "the snapshot"
                 text = "in the snapshot and the reference"
                 checks.append(Check("drift", name, False, text, f"none in {side}", bounds.severity))
-        elif _same_kind(snapshot.statistics[name], reference[name]):
+        elif same_kind(snapshot.statistics[name], reference[name]):
             comparable.append(name)
         else:
             text, observed = (
@@ -341,35 +335,12 @@ def _check_allowed(name: str, expected: ColumnExpectation, column: ColumnStatist
     return Check("allowed", name, fraction <= limit, text, shown or "only allowed values")
 
 
-def _expected_bins(expected: ColumnStatistics) -> list[int]:
-    """Reference counts: null first, then categories and all others, or the histogram."""
-    missing = expected.nulls + expected.nonfinite
-    if expected.categories is None:
-        return [missing, *expected.counts]
-    counts = [count for _, count in expected.categories[:DRIFT_CATEGORIES]]
-    return [missing, *counts, expected.rows - missing - sum(counts)]
-
-
-def _observed_bins(snapshot: Snapshot, name: str, expected: ColumnStatistics) -> np.ndarray[Any, Any]:
-    """The snapshot's counts in the reference's bins."""
-    column = snapshot.statistics[name]
-    missing = column.nulls + column.nonfinite
-    if expected.categories is not None and column.categories is not None:
-        known = dict(column.categories)
-        listed = [known.get(value, 0) for value, _ in expected.categories[:DRIFT_CATEGORIES]]
-        return np.asarray([missing, *listed, column.rows - missing - sum(listed)], dtype=np.float64)
-    edges = np.asarray(expected.edges)
+def _histogram(snapshot: Snapshot, name: str, edges: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The snapshot's values by bin, exactly: one pass over the column."""
     counts = np.zeros(len(edges) + 1, dtype=np.int64)
     for table in snapshot.tables([name]):
         array = _arrow.single_array(table.column(name))
-        values = _arrow.physical_values(array.drop_null(), column.type).astype(np.float64)
+        values = _arrow.physical_values(array.drop_null(), snapshot.statistics[name].type).astype(np.float64)
         values = values[np.isfinite(values)]
         counts += np.bincount(np.searchsorted(edges, values, side="left"), minlength=counts.size)
-    return np.concatenate([[missing], counts]).astype(np.float64)
-
-
-def _stability_index(expected: np.ndarray[Any, Any], observed: np.ndarray[Any, Any]) -> float:
-    """PSI with half a count added to every bin, so that an empty bin gives a finite number."""
-    p = (expected + 0.5) / (expected.sum() + 0.5 * expected.size)
-    q = (observed + 0.5) / (observed.sum() + 0.5 * observed.size)
-    return math.fsum(((q - p) * np.log(q / p)).tolist())
+    return counts

@@ -7,7 +7,7 @@ partitions and time. Neither pyarrow nor the engine is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from mxpipe.data.statistics import Statistics, StatisticsAccumulator
 from mxpipe.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from mxpipe.model import Model
 
 FORMAT_VERSION = 1
@@ -51,6 +53,15 @@ class PredictionStatistics:
         self._predictions = _accumulator(dict.fromkeys(self.outputs, "float32"))
 
     @classmethod
+    def of_rows(cls, model: Model, tables: Iterable[pyarrow.Table]) -> PredictionStatistics:
+        """Predict for rows, such as ``snapshot.tables()``, and count them."""
+        statistics = cls.of_model(model)
+        for table in tables:
+            if table.num_rows:
+                statistics.update(table, model.predict(table))
+        return statistics
+
+    @classmethod
     def of_model(cls, model: Model) -> PredictionStatistics:
         """Empty statistics for a loaded model."""
         return cls({column.name: column.dtype for column in model.signature}, model.output_names)
@@ -67,7 +78,7 @@ class PredictionStatistics:
             DataError: The predictions have another number of columns.
         """
         rows = len(predictions)
-        answers = np.asarray(predictions).reshape(rows, -1)
+        answers = np.asarray(predictions).reshape(rows, -1) if rows else np.empty((0, len(self.outputs)))
         if rows and answers.shape[1] != len(self.outputs):
             raise DataError(
                 f"[statistics] predictions must have {len(self.outputs)} columns; got {answers.shape[1]}."
@@ -103,6 +114,11 @@ class PredictionStatistics:
     def predictions(self) -> Statistics:
         """Statistics of the predictions' columns."""
         return self._predictions.finish()
+
+    def histogram(self, name: str, edges: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Values of an input or an output by bin; see :meth:`StatisticsAccumulator.histogram`."""
+        counted = self._inputs if name in self.columns else self._predictions
+        return counted.histogram(name, edges)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values."""

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 import mxpipe as mx
-from mxpipe.data import Batch, FeatureSpec, Loader, Preprocessor, Snapshot
+from mxpipe.data import Batch, FeatureSpec, Loader, Preprocessor, Snapshot, StatisticsAccumulator
+from mxpipe.data.drift import DRIFT_CATEGORIES
 from mxpipe.errors import DataError, MxpipeError, SpecificationError
 from mxpipe.model import save_model
-from mxpipe.model.format import Activation
+from mxpipe.model.format import Activation, default_output_names
 from mxpipe.train.imports import import_callable
 from mxpipe.train.spec import Named, TrainSpec
 from mxpipe.train.warm_start import warm_start
@@ -25,6 +27,7 @@ from mxpipe.train.warm_start import warm_start
 Builders = Collection[str] | Mapping[str, Callable[..., Any]]
 
 _VALIDATION_BATCH = 4096
+_PREDICTED_BATCHES = 4  # of training rows, to know how predictions are distributed
 _PARAMETER, _OPTIMIZER = "parameter/", "optimizer/"
 
 
@@ -163,6 +166,7 @@ class Session:
     def save(self, path: Path, metadata: Mapping[str, Any], before_publish: Callable[[], None]) -> None:
         """Publish the model folder."""
         data = {"train_snapshot_digest": self.snapshot.digest, "train_rows": self.snapshot.num_rows}
+        data |= self._training_statistics()
         save_model(
             path,
             self.net,
@@ -171,6 +175,27 @@ class Session:
             activation=self.activation,
             before_publish=before_publish,
         )
+
+    def _training_statistics(self) -> dict[str, Any]:
+        """What monitoring compares with: the columns of all rows, and predictions for some, always the same.
+
+        It stands in the model, so that a served version can be compared wherever it is, and long after its
+        snapshot is gone.
+        """
+        loader = self._make_loader(self.snapshot, _VALIDATION_BATCH, shuffle=True)
+        outputs = [
+            self._activated(self.net(batch.numeric, batch.categorical)).asnumpy()
+            for batch in islice(loader, _PREDICTED_BATCHES)
+        ]
+        predictions = np.concatenate([output.reshape(len(output), -1) for output in outputs])
+        names = default_output_names(predictions.shape[1], self.activation)
+        counted = StatisticsAccumulator([{"name": name, "type": "float32"} for name in names])
+        counted.update_columns(dict(zip(names, predictions.T, strict=True)), len(predictions))
+        columns = list(self.preprocessor.column_types)
+        return {
+            "train_statistics": self.snapshot.statistics.summary(columns, DRIFT_CATEGORIES).to_json(),
+            "train_predictions": counted.finish().to_json(),
+        }
 
 
 def build_net(spec: TrainSpec, preprocessor: Preprocessor, builders: Builders) -> Any:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from mxpipe import errors
 from mxpipe.data import Snapshot, SnapshotWriter, write_shards
+from mxpipe.data.arrange import PARTITIONS
 from mxpipe.errors import JobFailedError, MxpipeError, SchemaError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
-PARTITIONS = 4
 _TYPES = frozenset(
     (
         "boolean",
@@ -57,7 +57,8 @@ def write_snapshot(
         sort_by: Columns to arrange the rows by, so that the same rows give the same digest whatever order
             Spark computed them in: rows are spread over ``partitions`` by these columns and sorted by them
             (and, among equals, by all other columns) in each. Without it partitions are written as they are,
-            and the digest is as reproducible as the DataFrame.
+            and the digest is as reproducible as the DataFrame. ``mxpipe.data.write_snapshot`` and
+            ``mxpipe_dask.write_snapshot`` arrange the same rows alike.
         partitions: Parts to spread the rows over when ``sort_by`` is given; part of what decides the digest.
         rows_per_shard: Rows that a worker holds in memory at a time; a larger partition becomes several
             shards.

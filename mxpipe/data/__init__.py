@@ -8,15 +8,8 @@ preprocessing alone, as in a server, needs NumPy only.
 
 from mxpipe.data.loader import Batch, Loader, LoaderProgress
 from mxpipe.data.preprocess import CategoricalFeature, FeatureSpec, NumericFeature, Preprocessor
-from mxpipe.data.snapshot import (
-    Shard,
-    ShardRecord,
-    Snapshot,
-    SnapshotWriter,
-    write_shard,
-    write_shards,
-    write_snapshot,
-)
+from mxpipe.data.shards import Shard, ShardRecord, write_shard, write_shards
+from mxpipe.data.snapshot import Snapshot, SnapshotWriter, write_snapshot
 from mxpipe.data.split import Split, split_snapshot
 from mxpipe.data.statistics import ColumnStatistics, Statistics, StatisticsAccumulator
 from mxpipe.data.validation import (

@@ -142,6 +142,25 @@ def record_batches(data: Any) -> Iterator[pyarrow.RecordBatch]:
         )
 
 
+def rechunked(data: Any, rows: int) -> Iterator[pyarrow.Table]:
+    """Tables of exactly ``rows`` rows (the last has the rest), independent of the chunks of ``data``."""
+    arrow = pyarrow_module()
+    waiting: list[Any] = []
+    count = 0
+    for batch in record_batches(data):
+        start = 0
+        while batch.num_rows - start >= rows - count:
+            waiting.append(batch.slice(start, rows - count))
+            start += rows - count
+            yield arrow.Table.from_batches(waiting)
+            waiting, count = [], 0
+        if start < batch.num_rows:
+            waiting.append(batch.slice(start))
+            count += batch.num_rows - start
+    if waiting:
+        yield arrow.Table.from_batches(waiting)
+
+
 def physical_values(array: pyarrow.Array, name: str) -> np.ndarray[Any, Any]:
     """A numeric, bool or temporal column as NumPy: nulls are zero, temporal values their integer count.
 

@@ -8,7 +8,8 @@
 
 A snapshot is written by one process (``write_snapshot``) or by many: the driver opens a ``SnapshotWriter``,
 workers call ``write_shard`` with its ``staging_uri`` and return the records, the driver commits. The same
-rows in the same shards give the same digest; publishing them again changes nothing.
+rows in the same shards give the same digest; publishing them again changes nothing. A snapshot may hold
+others in folders inside it (rows that were refused, say), which its digest covers.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.data import _arrow, storage
+from mxpipe.data.arrange import PARTITIONS, arranged_shards
+from mxpipe.data.shards import ROWS_PER_SHARD, Shard, ShardRecord, canonical_json, require_room, write_shards
 from mxpipe.data.statistics import Statistics, StatisticsAccumulator
-from mxpipe.errors import DataError, SchemaError, SnapshotCorruptError, StorageError
-from mxpipe.model.storage import require_space
+from mxpipe.errors import DataError, SchemaError, SnapshotCorruptError, StorageError, is_retryable
 from mxpipe.redaction import redact_json
 
 if TYPE_CHECKING:
@@ -36,49 +38,11 @@ if TYPE_CHECKING:
 
 FORMAT = "mxpipe.snapshot"
 VERSION = 1
-ROWS_PER_SHARD = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
+# Entries of the metadata: digests of the snapshots inside this one, and of further files, by name.
+INSIDE, FILES = storage.INSIDE, storage.FILES
 _SHARD_NAME = re.compile(r"shard-\d{5,}-\d{5,}-[0-9a-f]{12}\.arrow")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a snapshot.
-
-    Attributes:
-        name: File name inside the folder.
-        rows: Rows it holds.
-        bytes: Size of the file.
-        sha256: Digest of the file, hex.
-    """
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What a worker tells the driver about a shard it wrote; travels as JSON.
-
-    The shard's statistics are too large for that: they wait in a file beside the shard until they are merged.
-    """
-
-    partition: int
-    sequence: int
-    shard: Shard
-    schema: list[dict[str, str]]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ShardRecord:
-        """The record that ``to_json`` wrote."""
-        return cls(**{**value, "shard": Shard(**value["shard"])})
 
 
 class Snapshot:
@@ -137,6 +101,37 @@ class Snapshot:
     def column_types(self) -> dict[str, str]:
         """Type name per column, in order."""
         return {column["name"]: column["type"] for column in self.manifest["schema"]}
+
+    def inside(self, name: str) -> Snapshot | None:
+        """A snapshot that was published together with this one, in a folder inside it; None without it.
+
+        Raises:
+            SnapshotCorruptError: It is not the one that was published.
+        """
+        digest = self.manifest["metadata"].get(INSIDE, {}).get(name)
+        if digest is None:
+            return None
+        found = Snapshot.open(f"{self.uri}/{name}")
+        if found.digest != digest:
+            raise SnapshotCorruptError(
+                f"[snapshot] {found.uri} must have digest {digest[:16]}...; got {found.digest[:16]}..."
+            )
+        return found
+
+    def file(self, name: str) -> bytes | None:
+        """The content of a further file that was published with this snapshot; None without it.
+
+        Raises:
+            SnapshotCorruptError: It is not the one that was published.
+            StorageError: It cannot be read.
+        """
+        digest = self.manifest["metadata"].get(FILES, {}).get(name)
+        if digest is None:
+            return None
+        content = storage.read_file(self.uri, name)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise SnapshotCorruptError(f"[snapshot] {self.uri}/{name} must have sha256 {digest[:16]}...")
+        return content
 
     @functools.cached_property
     def schema(self) -> pyarrow.Schema:
@@ -245,12 +240,15 @@ class SnapshotWriter:
         uri: Where the snapshot will be published.
         metadata: JSON-able notes for the manifest. They are part of the digest: no clocks in here.
             Credentials inside of addresses are taken out.
+        resume: Keep what an attempt before has staged, and leave it staged on an error that a retry may mend.
+            The caller's files say what of it is complete; ``commit`` removes the rest.
 
     Raises:
         StorageError: The place cannot be written, or another process is writing this snapshot.
 
     Example:
         >>> import pyarrow as pa, tempfile
+        >>> from mxpipe.data import write_shard
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with SnapshotWriter(f"{folder}/rows") as writer:
         ...         records = [write_shard(writer.staging_uri, i, pa.table({"x": [i]})) for i in range(2)]
@@ -259,10 +257,13 @@ class SnapshotWriter:
         [0, 1]
     """
 
-    def __init__(self, uri: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, uri: str | Path, *, metadata: Mapping[str, Any] | None = None, resume: bool = False
+    ) -> None:
         self.uri = str(uri).rstrip("/")
         self._metadata = redact_json(json.loads(json.dumps(dict(metadata or {}), allow_nan=False)))
-        self._staging: storage.Staging | None = storage.open_staging(self.uri)
+        self._resume = resume
+        self._staging: storage.Staging | None = storage.open_staging(self.uri, resume)
         self.staging_uri = self._staging.uri
 
     def __enter__(self) -> SnapshotWriter:
@@ -271,14 +272,34 @@ class SnapshotWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._staging is not None and self._resume and error is not None and is_retryable(error):
+            self._staging.release()
+            self._staging = None
         self.abort()
 
-    def commit(self, records: Iterable[ShardRecord | Mapping[str, Any]]) -> Snapshot:
+    def staging_inside(self, name: str) -> str:
+        """Staging place of a snapshot inside this one, for ``write_shard``; see ``commit``."""
+        if self._staging is None:
+            raise self._closed()
+        return self._staging.inside(name)
+
+    def commit(
+        self,
+        records: Iterable[ShardRecord | Mapping[str, Any]],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        inside: Mapping[str, Iterable[ShardRecord | Mapping[str, Any]]] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Snapshot:
         """Merge the workers' statistics, write the manifest and publish.
 
         Args:
             records: What ``write_shard`` returned, in any order, as objects or as their JSON. A repeated task
                 may have given a record twice.
+            metadata: Further notes for the manifest, known only now.
+            inside: Records of shards in ``staging_inside(name)``, by name: they become snapshots of their own
+                in folders of this one, published in the same moment. One without rows is left out.
+            files: Further files of the folder by name, not larger than a manifest may be.
 
         Returns:
             The published snapshot. When ``uri`` already holds the same content, that one.
@@ -289,13 +310,19 @@ class SnapshotWriter:
             StorageError: The disk is full or refuses; nothing was published.
         """
         if self._staging is None:
-            raise DataError(f"[snapshot] a writer of {self.uri} must commit once; it is closed.")
+            raise self._closed()
         ordered = _ordered_records(records, self.uri)
-        manifest = _build_manifest(ordered, self._metadata, self.staging_uri)
+        keep = {record.shard.name for record in ordered}
+        notes = {**self._metadata, **(metadata or {})}
+        digests = {name: self._stage_inside(name, inner, keep) for name, inner in (inside or {}).items()}
+        if written := {name: digest for name, digest in digests.items() if digest}:
+            notes[INSIDE] = written
+        if files:
+            notes[FILES] = {name: self._stage_file(name, content, keep) for name, content in files.items()}
+        manifest = _build_manifest(ordered, notes, self.staging_uri)
         existing = self._published(manifest)
         if existing is None:
-            content = _canonical_json(manifest)
-            keep = {record.shard.name for record in ordered}
+            content = canonical_json(manifest)
             try:
                 self._staging.publish(content, keep)
             except StorageError:
@@ -305,6 +332,27 @@ class SnapshotWriter:
                     raise
         self.abort()
         return existing or Snapshot(self.uri, manifest)
+
+    def _stage_inside(
+        self, name: str, records: Iterable[ShardRecord | Mapping[str, Any]], keep: set[str]
+    ) -> str | None:
+        """Write the manifest of a snapshot inside this one; its digest, or None where it has no rows."""
+        listed = list(records)
+        if not listed:
+            return None
+        uri = self.staging_inside(name)
+        ordered = _ordered_records(listed, f"{self.uri}/{name}")
+        manifest = _build_manifest(ordered, {}, uri)
+        storage.write_file(uri, lambda _: storage.MANIFEST, lambda file: file.write(canonical_json(manifest)))
+        keep.update(f"{name}/{file}" for file in (storage.MANIFEST, *(r.shard.name for r in ordered)))
+        return str(manifest["digest"])
+
+    def _stage_file(self, name: str, content: bytes, keep: set[str]) -> str:
+        keep.add(name)
+        return storage.write_file(self.staging_uri, lambda _: name, lambda file: file.write(content)).sha256
+
+    def _closed(self) -> DataError:
+        return DataError(f"[snapshot] a writer of {self.uri} must commit once; it is closed.")
 
     def abort(self) -> None:
         """Remove what was staged; harmless after ``commit``."""
@@ -328,66 +376,14 @@ class SnapshotWriter:
         return existing
 
 
-def write_shard(staging_uri: str, partition: int, data: Any, *, sequence: int = 0) -> ShardRecord:
-    """Write one shard of a snapshot; safe to call from any process and to repeat.
-
-    Args:
-        staging_uri: ``SnapshotWriter.staging_uri`` of the driver.
-        partition: Number of the worker's part; shards are ordered by (partition, sequence).
-        data: The rows: an Arrow table, batches, or anything that exports an Arrow stream.
-        sequence: Number of the shard within the part.
-
-    Raises:
-        SchemaError: A column has a type that a snapshot cannot hold.
-        StorageError: The file could not be written; nothing of it is left.
-    """
-    arrow = _arrow.pyarrow_module()
-    table = _arrow.canonical_table(arrow.Table.from_batches(list(_arrow.record_batches(data))))
-    schema = _arrow.schema_to_json(table.schema)
-    statistics = StatisticsAccumulator(schema)
-    statistics.update(table)
-
-    def fill(file: storage.HashingFile) -> None:
-        with _arrow.ipc().new_file(arrow.PythonFile(file, mode="w"), table.schema) as writer:
-            writer.write_table(table)
-
-    prefix = f"shard-{partition:05d}-{sequence:05d}"
-    _require_space(staging_uri, table)
-    written = storage.write_file(staging_uri, lambda sha256: f"{prefix}-{sha256[:12]}.arrow", fill)
-    beside = written.name + storage.STATISTICS_SUFFIX
-    storage.write_file(
-        staging_uri, lambda _: beside, lambda file: file.write(_canonical_json(statistics.to_json()))
-    )
-    return ShardRecord(
-        partition, sequence, Shard(written.name, table.num_rows, written.size, written.sha256), schema
-    )
-
-
-def write_shards(
-    staging_uri: str, partition: int, data: Any, *, rows_per_shard: int = ROWS_PER_SHARD
-) -> Iterator[ShardRecord]:
-    """Write a part of any size as shards of ``rows_per_shard`` rows, holding one of them in memory at a time.
-
-    Args:
-        staging_uri: ``SnapshotWriter.staging_uri`` of the driver.
-        partition: Number of the worker's part.
-        data: The rows, as ``write_snapshot`` takes them. Shards are cut by row count alone.
-        rows_per_shard: Rows of every shard but the last.
-
-    Raises:
-        SchemaError: A column has a type that a snapshot cannot hold.
-        StorageError: A file could not be written; nothing of it is left.
-    """
-    for sequence, table in enumerate(_rechunk(data, rows_per_shard)):
-        yield write_shard(staging_uri, partition, table, sequence=sequence)
-
-
 def write_snapshot(
     uri: str | Path,
     data: Any,
     *,
     metadata: Mapping[str, Any] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
+    sort_by: Sequence[str] | None = None,
+    partitions: int = PARTITIONS,
 ) -> Snapshot:
     """Write rows as a snapshot, from this process, holding one shard in memory at a time.
 
@@ -397,6 +393,9 @@ def write_snapshot(
             exports an Arrow stream. Shards are cut by row count alone, however the input is chunked.
         metadata: JSON-able notes for the manifest; part of the digest.
         rows_per_shard: Rows of every shard but the last.
+        sort_by: Columns to arrange the rows by, so that the same rows give the same digest in whatever order
+            they arrive, and whether this process, Spark or Dask writes them; see ``arrange.py``.
+        partitions: Parts to spread the rows over when ``sort_by`` is given; part of what decides the digest.
 
     Returns:
         The published snapshot; when ``uri`` already holds the same content, that one.
@@ -412,35 +411,14 @@ def write_snapshot(
         ...     write_snapshot(f"{folder}/rows", {"x": [1, 2, 3]}).num_rows
         3
     """
-    _require_space(str(uri), data)
+    require_room(str(uri), data)
     with SnapshotWriter(uri, metadata=metadata) as writer:
-        return writer.commit(write_shards(writer.staging_uri, 0, data, rows_per_shard=rows_per_shard))
-
-
-def _require_space(uri: str, data: Any) -> None:
-    """Refuse to begin where the local disk cannot hold the rows: a table says how large it is."""
-    path, size = storage.local_path(uri), getattr(data, "nbytes", None)
-    if path is not None and isinstance(size, int):
-        require_space(path, size)
-
-
-def _rechunk(data: Any, rows: int) -> Iterator[pyarrow.Table]:
-    """Tables of exactly ``rows`` rows (the last has the rest), independent of the chunks of ``data``."""
-    arrow = _arrow.pyarrow_module()
-    waiting: list[Any] = []
-    count = 0
-    for batch in _arrow.record_batches(data):
-        start = 0
-        while batch.num_rows - start >= rows - count:
-            waiting.append(batch.slice(start, rows - count))
-            start += rows - count
-            yield arrow.Table.from_batches(waiting)
-            waiting, count = [], 0
-        if start < batch.num_rows:
-            waiting.append(batch.slice(start))
-            count += batch.num_rows - start
-    if waiting:
-        yield arrow.Table.from_batches(waiting)
+        place = writer.staging_uri
+        if sort_by is None:
+            return writer.commit(write_shards(place, 0, data, rows_per_shard=rows_per_shard))
+        return writer.commit(
+            arranged_shards(place, data, sort_by, partitions=partitions, rows_per_shard=rows_per_shard)
+        )
 
 
 def _ordered_records(records: Iterable[ShardRecord | Mapping[str, Any]], uri: str) -> list[ShardRecord]:
@@ -480,19 +458,14 @@ def _build_manifest(
         "metadata": dict(metadata),
     }
     # Through JSON and back, so that a fresh manifest equals one that was read (tuples become lists).
-    manifest: dict[str, Any] = json.loads(_canonical_json(content))
+    manifest: dict[str, Any] = json.loads(canonical_json(content))
     return manifest | {"digest": manifest_digest(manifest)}
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """sha256 (hex) of a manifest's canonical JSON, its own digest left out."""
     content = {name: value for name, value in manifest.items() if name != "digest"}
-    return hashlib.sha256(_canonical_json(content)).hexdigest()
-
-
-def _canonical_json(value: Any) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def _parse_manifest(content: bytes, place: str) -> dict[str, Any]:

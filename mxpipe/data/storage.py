@@ -29,6 +29,7 @@ from typing import IO, Any, Protocol
 from mxpipe.errors import DataError, SnapshotCorruptError, StorageError, require
 
 MANIFEST = "manifest.json"
+INSIDE, FILES = "inside", "files"  # of a manifest's metadata: what else belongs to the folder
 STATISTICS_SUFFIX = ".statistics.json"  # of files that wait in staging for the driver
 
 
@@ -38,10 +39,21 @@ class Staging(Protocol):
     uri: str
 
     def publish(self, manifest: bytes, keep: set[str]) -> None:
-        """Make the folder appear with the files in ``keep`` and the manifest, or raise and change nothing."""
+        """Make the folder appear with the files in ``keep`` and the manifest, or raise and change nothing.
+
+        Args:
+            manifest: The folder's own manifest.
+            keep: Names, those of files in folders inside as ``folder/name``.
+        """
+
+    def inside(self, name: str) -> str:
+        """URI of a folder inside, made where it has to be."""
 
     def discard(self) -> None:
         """Remove everything that was staged."""
+
+    def release(self) -> None:
+        """Leave what was staged for the next writer."""
 
 
 @contextlib.contextmanager
@@ -68,20 +80,20 @@ def local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri).absolute()
 
 
-def open_staging(uri: str) -> Staging:
-    """Staging for a folder at ``uri``; what a killed attempt left there is removed.
+def open_staging(uri: str, resume: bool = False) -> Staging:
+    """Staging for a folder at ``uri``; what a killed attempt left there is removed, or kept to go on with.
 
     Raises:
         StorageError: Another process writes the same folder, or the place cannot be written.
     """
     path = local_path(uri)
-    return LocalStaging(path) if path is not None else RemoteStaging(uri)
+    return LocalStaging(path, resume) if path is not None else RemoteStaging(uri)
 
 
 class LocalStaging:
     """A hidden, locked folder beside the target."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, resume: bool = False) -> None:
         self._target = target
         self._path = target.parent / f".{target.name}.writing"
         self.uri = str(self._path)
@@ -98,15 +110,20 @@ class LocalStaging:
             ) from error
         with storage_errors("emptying", self.uri):
             self._same_folder()
-            for leftover in self._path.iterdir():
-                leftover.unlink()
+            if not resume:
+                self._remove_all_but(set())
+
+    def inside(self, name: str) -> str:
+        """A folder in the staging folder."""
+        with storage_errors("creating", f"{self.uri}/{name}"):
+            (self._path / name).mkdir(exist_ok=True)
+        return f"{self.uri}/{name}"
 
     def publish(self, manifest: bytes, keep: set[str]) -> None:
         """Write the manifest, make everything durable, rename."""
         with storage_errors("publishing", str(self._target)):
-            for path in self._path.iterdir():
-                if path.name not in keep:
-                    path.unlink()
+            for folder in self._remove_all_but(keep):
+                _fsync_folder(folder)
             with open(self._path / MANIFEST, "wb") as file:
                 file.write(manifest)
                 file.flush()
@@ -122,6 +139,26 @@ class LocalStaging:
         if self._lock >= 0:
             shutil.rmtree(self._path, ignore_errors=True)
             self._close()
+
+    def release(self) -> None:
+        """Unlock the staging folder."""
+        self._close()
+
+    def _remove_all_but(self, keep: set[str]) -> list[Path]:
+        """Remove other files, and folders that are empty then; returns the folders that stay."""
+        remaining = []
+        for path in self._path.iterdir():
+            if path.is_dir():
+                for file in path.iterdir():
+                    if f"{path.name}/{file.name}" not in keep:
+                        file.unlink()
+                if any(path.iterdir()):
+                    remaining.append(path)
+                else:
+                    path.rmdir()
+            elif path.name not in keep:
+                path.unlink()
+        return remaining
 
     def _same_folder(self) -> None:
         # The holder of the lock may have published (renamed) the folder between our open and our lock.
@@ -159,14 +196,29 @@ class RemoteStaging:
         keep: set[str] = set()
         with contextlib.suppress(OSError):
             if self._system.exists(f"{self._path}/{MANIFEST}"):
-                manifest = json.loads(self._system.cat_file(f"{self._path}/{MANIFEST}"))
-                keep = {MANIFEST, *(shard["name"] for shard in manifest["shards"])}
+                keep = self._files_of("")
             self._remove(lambda name: name not in keep)
+
+    def inside(self, name: str) -> str:
+        """A folder of an object store is there once it holds a file."""
+        return f"{self.uri}/{name}"
+
+    def release(self) -> None:
+        """Nothing is locked."""
+
+    def _files_of(self, folder: str) -> set[str]:
+        """Names that a manifest accounts for, those of the folders inside included."""
+        manifest = json.loads(self._system.cat_file(f"{self._path}/{folder}{MANIFEST}"))
+        shards = (shard["name"] for shard in manifest["shards"])
+        names = {folder + name for name in (MANIFEST, *shards, *manifest["metadata"].get(FILES, {}))}
+        for inner in manifest["metadata"].get(INSIDE, {}):
+            names |= self._files_of(f"{folder}{inner}/")
+        return names
 
     def _remove(self, chosen: Callable[[str], bool]) -> None:
         if self._system.exists(self._path):
-            for path in self._system.ls(self._path, detail=False):
-                if chosen(path.rsplit("/", 1)[-1]):
+            for path in self._system.find(self._path):
+                if chosen(path[len(self._path) :].lstrip("/")):
                     self._system.rm_file(path)
 
 
@@ -200,6 +252,35 @@ def write_file(folder: str, name: Callable[[str], str], fill: Callable[[HashingF
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_file_if_there(folder: str, name: str) -> bytes | None:
+    """The content of a file of a staging place, or None where there is no such file.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        return read_file(folder, name)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def remove_file(folder: str, name: str) -> None:
+    """Remove a file of a staging place; one that is gone already is no error.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    path = local_path(folder)
+    with storage_errors(f"removing {name} in", folder), contextlib.suppress(FileNotFoundError):
+        if path is not None:
+            (path / name).unlink()
+        else:
+            system, remote = _filesystem(folder)
+            system.rm_file(f"{remote}/{name}")
 
 
 def read_file(folder: str, name: str) -> bytes:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mxpipe.data import Snapshot, SnapshotWriter, write_shard, write_snapshot
+from mxpipe.data import ShardRecord, Snapshot, SnapshotWriter, write_shard, write_snapshot
 from mxpipe.data.snapshot import MAX_MANIFEST_BYTES, manifest_digest
 from mxpipe.errors import DataError, SchemaError, SnapshotCorruptError, StorageError
 
@@ -361,3 +361,56 @@ def test_timestamps_keep_their_meaning(tmp_path: Path):
     assert snapshot.column_types == {"t": "timestamp[us, tz=America/New_York]"}
     assert snapshot.to_table()["t"].to_pylist()[0] == moments[0]
     assert snapshot.statistics["t"].minimum == int(moments[0].timestamp()) * 10**6
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_snapshot_holds_others_and_files_published_in_the_same_moment(tmp_path: Path, place: str):
+    target = f"{tmp_path}/rows" if place == "local" else f"memory://{tmp_path.name}/rows"
+
+    def publish() -> Snapshot:
+        with SnapshotWriter(target) as writer:
+            record = write_shard(writer.staging_uri, 0, small())
+            refused = write_shard(writer.staging_inside("refused"), 0, {"why": ["text"]})
+            return writer.commit(
+                [record], inside={"refused": [refused], "empty": []}, files={"notes.json": b"{}"}
+            )
+
+    digest = publish().digest
+    assert publish().digest == digest, "the same again changes nothing, and removes nothing"
+    snapshot = Snapshot.open(target)
+    refused = snapshot.inside("refused")
+    assert refused is not None
+    assert refused.to_table().to_pydict() == {"why": ["text"]}
+    assert snapshot.inside("empty") is None
+    assert snapshot.file("notes.json") == b"{}"
+    assert snapshot.file("other") is None
+    system, path = fsspec.core.url_to_fs(target)
+    for name, content in (
+        ("notes.json", b"[]"),
+        ("refused/manifest.json", system.cat(f"{path}/manifest.json")),
+    ):
+        system.pipe(f"{path}/{name}", content)
+    with pytest.raises(SnapshotCorruptError, match=r"notes\.json must have sha256"):
+        snapshot.file("notes.json")
+    with pytest.raises(SnapshotCorruptError, match="refused must have digest"):
+        snapshot.inside("refused")
+
+
+def test_a_resumed_writer_finds_what_was_staged(tmp_path: Path):
+    def attempt(error: Exception) -> None:
+        with SnapshotWriter(tmp_path / "rows", resume=True) as writer:
+            records.append(write_shard(writer.staging_uri, 0, small()))
+            write_shard(writer.staging_inside("refused"), 0, small())
+            raise error
+
+    records: list[ShardRecord] = []
+    with pytest.raises(StorageError):
+        attempt(StorageError("the disk is full"))
+    assert not (tmp_path / "rows").exists()
+    with SnapshotWriter(tmp_path / "rows", resume=True) as writer:
+        assert writer.commit(records).num_rows == 10
+    assert names_in(tmp_path / "rows") == ["manifest.json", records[0].shard.name]
+    (tmp_path / "rows").rename(tmp_path / "done")
+    with pytest.raises(DataError):
+        attempt(DataError("no retry mends this"))
+    assert names_in(tmp_path) == ["done"]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe.errors import MxpipeError, SpecificationError, require
+from mxpipe.errors import MxpipeError, SpecificationError
 from mxpipe.redaction import redact
 
 if TYPE_CHECKING:
@@ -100,12 +100,27 @@ def _parser() -> argparse.ArgumentParser:
     predict = add(
         "predict",
         _predict,
-        "Predict for the rows of a file (parquet, arrow, csv or json lines).",
-        "mxpipe predict --model runs/january/model --input flights.parquet --output late.csv",
+        "Predict for the rows of a snapshot, or of files (parquet, arrow, csv or json lines).",
+        "mxpipe predict --model runs/january/model --input flights.parquet --output late.csv --key id",
     )
-    predict.add_argument("--model", required=True, help="a model folder")
+    predict.add_argument(
+        "--model", required=True, help="a model folder, models:/name@alias or models:/name/version"
+    )
     predict.add_argument("--input", required=True, help="rows with the model's raw columns")
-    predict.add_argument("--output", required=True, help="where the predictions go; the suffix says how")
+    predict.add_argument(
+        "--output",
+        required=True,
+        help="a file, whose suffix says how; a folder where the input is a snapshot",
+    )
+    predict.add_argument(
+        "--key", action="append", default=[], metavar="COLUMN", help="a column to carry through"
+    )
+    predict.add_argument(
+        "--required", action="append", default=[], metavar="COLUMN", help="refuse rows without a value here"
+    )
+    predict.add_argument(
+        "--errors", metavar="FILE", help="where refused rows go; beside the output by default"
+    )
 
     inspect = add(
         "inspect",
@@ -239,57 +254,23 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from mxpipe.model import load_model
+    from mxpipe.batch import PredictionOptions, predict_file, predict_snapshot, resolve_model
 
-    model = load_model(options.model)
-    pyarrow = require("pyarrow", extra="data")
-    table = _read_table(Path(options.input))
-    result = model.predict(table)
-    columns = result.reshape(len(result), -1)
-    names = model.output_names
-    _write_table(
-        Path(options.output), pyarrow.table({name: columns[:, index] for index, name in enumerate(names)})
-    )
-    print(f"{len(result)} rows, {', '.join(names)}: {options.output}")
+    model = resolve_model(options.model)
+    chosen = PredictionOptions(keys=options.key, required=options.required)
+    if (Path(options.input) / "manifest.json").exists():
+        done = predict_snapshot(options.input, model, options.output, chosen)
+        rows, refused = done.rows, done.refused
+        errors = f"{done.uri}/errors"
+    else:
+        written = predict_file(options.input, model, options.output, chosen, errors=options.errors)
+        rows, refused, errors = written.rows, written.refused, str(written.errors)
+    print(f"{rows} rows, model {model.digest[:12]}: {options.output}")
+    if refused:
+        print(f"{sum(refused.values())} of them were refused: {errors}")
+        for reason, count in sorted(refused.items(), key=lambda item: -item[1]):
+            print(f"  {count:8} {reason}")
     return 0
-
-
-def _read_table(path: Path) -> Any:
-    """A file as an Arrow table; the suffix says what it is."""
-    kind = _file_kind(path)
-    pyarrow = require("pyarrow", extra="data")
-    try:
-        if kind == "arrow":
-            with require("pyarrow.ipc", extra="data").open_file(str(path)) as file:
-                return file.read_all()
-        reader = {"parquet": "read_table", "csv": "read_csv", "json": "read_json"}[kind]
-        return getattr(require(f"pyarrow.{kind}", extra="data"), reader)(str(path))
-    except (OSError, pyarrow.ArrowException) as error:
-        raise SpecificationError(f"[{path}] the file must be readable as {kind}; got {error}.") from error
-
-
-def _write_table(path: Path, table: Any) -> None:
-    from mxpipe.model.storage import write_aside
-
-    kind = _file_kind(path)
-    with write_aside(path) as file:
-        if kind == "parquet":
-            require("pyarrow.parquet", extra="data").write_table(table, file)
-        elif kind == "csv":
-            require("pyarrow.csv", extra="data").write_csv(table, file)
-        elif kind == "arrow":
-            with require("pyarrow.ipc", extra="data").new_file(file, table.schema) as writer:
-                writer.write_table(table)
-        else:
-            file.writelines(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
-
-
-def _file_kind(path: Path) -> str:
-    kinds = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".csv": "csv", ".json": "json"}
-    kind = (kinds | {".jsonl": "json"}).get(path.suffix)
-    if kind is None:
-        raise SpecificationError(f"[{path}] the suffix must be one of {sorted(kinds)}; got {path.suffix!r}.")
-    return kind
 
 
 def _inspect(options: argparse.Namespace) -> int:

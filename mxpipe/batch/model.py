@@ -71,7 +71,7 @@ def resolve_model(
         TrackingError: The registry cannot be reached.
     """
     uri = os.fspath(model_uri)
-    if "://" not in uri and not uri.startswith("models:"):
+    if ":/" not in uri:
         path = Path(uri).absolute()
         return PinnedModel(str(path), str(path), model_digest(path))
     match = _REGISTRY_URI.fullmatch(uri)

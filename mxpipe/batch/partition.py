@@ -1,8 +1,8 @@
 """One partition of a batch prediction: what a worker does, in whatever engine, and may do twice.
 
 Rows are taken in batches of a fixed size, so that the bytes of a partition's predictions depend on its rows
-alone and not on how they arrive. What is written has names that follow from its content; last of all comes the
-partition's record, under a name that follows from the source, the model and the options. A repeated or
+alone and not on how they arrive. What is written has names that follow from its content; last of all comes
+the partition's record, under a name that follows from the source, the model and the options. A repeated or
 speculative task writes the same bytes; one that finds the record does nothing.
 """
 
@@ -191,7 +191,8 @@ class _Partition:
                 kept = np.isfinite(values).all(axis=1)
                 columns = {name: column.filter(kept) for name, column in columns.items()}
                 values = values[kept]
-            self.statistics.update(columns, values)
+            if len(values):
+                self.statistics.update(columns, values)
             if sum(waiting.num_rows for waiting in self.waiting) >= ERROR_ROWS_HELD:
                 self._write_errors()
             yield predictions

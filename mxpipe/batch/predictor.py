@@ -120,10 +120,13 @@ class Predictor:
         options: What is carried through and what is refused.
 
     Raises:
-        SpecificationError: Names of keys, required columns and outputs do not go together.
+        SpecificationError: The model takes arrays, or names of keys, required columns and outputs do not go
+            together.
     """
 
     def __init__(self, model: Model, options: PredictionOptions) -> None:
+        if not model.signature:
+            raise SpecificationError("[batch] the model must take columns; it takes arrays.")
         self.model, self.options = model, options
         self.rules = tuple(
             ColumnRule(column.name, column.dtype, column.required) for column in model.signature

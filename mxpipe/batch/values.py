@@ -2,8 +2,8 @@
 
 A column whose type can never be what the model wants (text where it wants text is fine; a list is not) is an
 error of the whole data. Text is read as numbers where the model wants numbers, value by value; blank text is
-missing. A number must be whole where training saw integers, and within their range, as in a request to the
-server.
+missing. A number must be whole where training saw integers, and within the range of its type, as in a request
+to the server.
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ def read_column(column: pyarrow.Array, rule: ColumnRule) -> tuple[pyarrow.Array,
     if rule.kind == "int" and not column.type.equals(wanted):
         column, more = _read_integers(column, rule, wanted)
         problems += more
+    if rule.kind == "float" and column.type.equals(arrow.float64()):
+        column, more = _within_float32(column)
+        problems += more
     return column, problems
 
 
@@ -178,3 +181,15 @@ def _read_integers(
         present &= within
     safe = np.where(present, values, 0).astype(rule.dtype)
     return arrow.array(safe, wanted, mask=~present), problems
+
+
+def _within_float32(column: pyarrow.Array) -> tuple[pyarrow.Array, list[Problem]]:
+    """The engine computes in float32: a larger number could only become infinite there."""
+    functions = _arrow.compute()
+    values = functions.fill_null(column, 0.0).to_numpy(zero_copy_only=False)
+    outside = np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)
+    if not outside.any():
+        return column, []
+    arrow = _arrow.pyarrow_module()
+    within = functions.if_else(arrow.array(outside), arrow.scalar(None, column.type), column)
+    return within, [Problem(outside, OUT_OF_RANGE)]

@@ -1,4 +1,4 @@
-"""The driver of a batch prediction: stages, collects what the partitions tell, and publishes all of it at once.
+"""The driver of a batch prediction: stages, collects what the partitions tell, publishes all of it at once.
 
 ::
 

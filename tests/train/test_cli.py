@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mxpipe.cli import main
@@ -73,16 +74,41 @@ def test_inspect_shows_a_model_and_a_snapshot(
 def test_predict_reads_and_writes_files(
     trained: Path, snapshots: tuple[str, str], tmp_path: Path, kind: str
 ) -> None:
-    from mxpipe.cli import _read_table, _write_table
+    from mxpipe.data.files import read_rows, writing_rows
     from mxpipe.model import load_model
 
     table = Snapshot.open(snapshots[1]).to_table()
     expected = load_model(trained / "model").predict(table)
-    _write_table(tmp_path / f"rows.{kind}", table)
+    with writing_rows(tmp_path / f"rows.{kind}") as write:
+        write(table)
     arguments = ["--input", str(tmp_path / f"rows.{kind}"), "--output", str(tmp_path / f"late.{kind}")]
+    arguments += ["--key", "hour"]
     assert main(["predict", "--model", str(trained / "model"), *arguments]) == 0
-    result = _read_table(tmp_path / f"late.{kind}").column("probability").to_numpy()
-    assert result == pytest.approx(expected, abs=1e-6)
+    result = pa.Table.from_batches(read_rows(tmp_path / f"late.{kind}"))
+    assert result["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert result["hour"].to_pylist() == table["hour"].to_pylist()
+
+
+def test_predict_puts_refused_rows_aside(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,distance,hour,carrier\n1,200,7,UA\n2,far,8,UA\n3,300,9.5,UA\n")
+    arguments = ["--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "late.csv"), "--key", "id"]
+    assert main(["predict", "--model", str(trained / "model"), *arguments]) == 0
+    assert "2 of them were refused" in capsys.readouterr().out
+    assert (tmp_path / "late.csv").read_text().splitlines()[1].startswith("1,0.")
+    refused = (tmp_path / "late.errors.csv").read_text()
+    assert '2,0,1,"distance","not a number","far"' in refused
+    assert '3,0,2,"hour","not an integer","9.5"' in refused
+
+
+def test_predict_of_a_snapshot_writes_one(
+    trained: Path, snapshots: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--input", snapshots[1], "--output", str(tmp_path / "late"), "--key", "carrier"]
+    assert main(["predict", "--model", str(trained / "model"), *arguments]) == 0
+    assert "800 rows" in capsys.readouterr().out
+    assert Snapshot.open(tmp_path / "late").num_rows == 800
 
 
 def test_a_detached_training_is_followed_and_cancelled(

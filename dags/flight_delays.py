@@ -21,12 +21,9 @@ from flights.sources import source_files
 
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
-from mxpipe_airflow.operators.data import (
-    MxpipeSparkIngestOperator,
-    MxpipeSplitOperator,
-    MxpipeValidateOperator,
-)
+from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
+from mxpipe_airflow.operators.ingest import MxpipeSparkIngestOperator
 from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 from mxpipe_airflow.operators.serve import MxpipeDeployOperator, MxpipeServerCheckOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator

@@ -1,32 +1,20 @@
-"""From sources to a training set and a frozen holdout: ingest, validate, split."""
+"""From a snapshot to a training set and a frozen holdout: validate, split. `ingest.py` makes the snapshot."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe_airflow.keys import digest_code, digest_json
+from mxpipe_airflow.keys import digest_json
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
+from mxpipe_airflow.operators.ingest import snapshot_at
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mxpipe.data import Snapshot
-
-
-def snapshot_at(uri: str) -> Snapshot | None:
-    """The snapshot at a place, if there is one."""
-    from mxpipe.data import Snapshot
-    from mxpipe.errors import DataError, SnapshotCorruptError
-
-    try:
-        return Snapshot.open(uri)
-    except SnapshotCorruptError:
-        raise
-    except DataError:
-        return None
 
 
 def split_once(snapshot: Snapshot, place: Path, column: str, at: str) -> tuple[Snapshot, Snapshot]:
@@ -49,91 +37,6 @@ def split_once(snapshot: Snapshot, place: Path, column: str, at: str) -> tuple[S
         split = split_snapshot(snapshot, folder / "train", folder / "holdout", column=column, at=at)
         before, after = split.train, split.holdout
     return before, after
-
-
-class MxpipeSparkIngestOperator(MxpipeOperator):
-    """Write a Spark DataFrame as an immutable snapshot, its shards by Spark's own workers.
-
-    The place of the snapshot follows from the partition, the bytes of the sources, the code and the
-    arguments: a retry finds a finished snapshot, and overwrites only its own unfinished one.
-
-    Args:
-        dataframe: Called as ``dataframe(spark, scratch, **arguments)``, where ``scratch`` is a directory of
-            this
-            DAG that outlives its runs; returns the DataFrame and a JSON-able dictionary of notes (what was
-            counted, what was left out), which the snapshot's manifest keeps.
-        partition: Names the piece of time, e.g. ``2013-01``. Templated.
-        arguments: Keyword arguments of ``dataframe``. Templated.
-        sort_by: Columns to arrange the rows by, so that the same rows give the same digest.
-        sources: Returns the files that are read; their bytes are part of the snapshot's place.
-        code_paths: Source files and folders that shape the rows.
-        master: Spark's master.
-        spark_conf: Further Spark settings.
-    """
-
-    template_fields: Sequence[str] = (
-        "conn_id",
-        "partition",
-        "arguments",
-        "code_paths",
-        "master",
-        "spark_conf",
-    )
-
-    def __init__(
-        self,
-        *,
-        dataframe: Callable[..., tuple[Any, dict[str, Any]]],
-        partition: str,
-        arguments: Mapping[str, Any] | None = None,
-        sort_by: Sequence[str] | None = None,
-        sources: Callable[[], Sequence[Path]] | None = None,
-        code_paths: Sequence[str] = (),
-        master: str = "local[2]",
-        spark_conf: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.dataframe = dataframe
-        self.partition = partition
-        self.arguments = arguments
-        self.sort_by = sort_by
-        self.sources = sources
-        self.code_paths = code_paths
-        self.master = master
-        self.spark_conf = spark_conf
-
-    def run_stage(self, context: Context) -> Manifest:
-        """Find or write the snapshot."""
-        arguments = dict(self.arguments or {})
-        sources = digest_code(self.sources() if self.sources else ())
-        place = digest_json([self.partition, arguments, sources, digest_code(self.code_paths)])[:16]
-        uri = str(self.hook.settings.root / "snapshots" / self.dag_id / self.partition / place)
-        snapshot = snapshot_at(uri)
-        reused = snapshot is not None
-        if snapshot is None:
-            snapshot = self._write(uri, arguments, sources)
-        else:
-            self.log.info("The snapshot of these sources is there already: nothing is read again")
-        self.log.info("%s rows in %s, digest %s", f"{snapshot.num_rows:,}", uri, snapshot.digest)
-        return {
-            "uri": uri,
-            "digest": snapshot.digest,
-            "rows": snapshot.num_rows,
-            "columns": len(snapshot.column_types),
-            "notes": snapshot.metadata.get("notes", {}),
-            "reused": reused,
-        }
-
-    def _write(self, uri: str, arguments: dict[str, Any], sources: str) -> Snapshot:
-        from mxpipe_spark import local_session, write_snapshot
-
-        name = f"{self.dag_id}.{self.task_id}"
-        with local_session(name, master=self.master, config=self.spark_conf) as spark:
-            scratch = self.hook.settings.root / "scratch" / self.dag_id
-            frame, notes = self.dataframe(spark, scratch, **arguments)
-            metadata = {"partition": self.partition, "sources": sources, "notes": notes}
-            return write_snapshot(frame, uri, sort_by=self.sort_by, metadata=metadata)
 
 
 class MxpipeValidateOperator(MxpipeOperator):

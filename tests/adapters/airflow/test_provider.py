@@ -61,17 +61,18 @@ def test_template_fields_are_stored_as_they_are_given() -> None:
     """Airflow renders attributes of the same name: each template field is an argument, kept untouched."""
     import inspect
 
-    from mxpipe_airflow.operators import champion, data, evaluate, registry, serve, train
+    from mxpipe_airflow.operators import champion, data, evaluate, ingest, registry, serve, train
     from mxpipe_airflow.operators.base import MxpipeOperator
 
     found = []
-    for module in (champion, data, evaluate, registry, serve, train):
+    for module in (champion, data, evaluate, ingest, registry, serve, train):
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, MxpipeOperator) and kind is not MxpipeOperator:
-                arguments = inspect.signature(kind.__init__).parameters
-                assert {*kind.template_fields} <= {*arguments, "conn_id"}, kind
+                bases = kind.__mro__[: kind.__mro__.index(MxpipeOperator) + 1]
+                arguments = {name for base in bases for name in inspect.signature(base.__init__).parameters}
+                assert {*kind.template_fields} <= arguments, kind
                 found.append(kind.__name__)
-    assert len(set(found)) == 11
+    assert len(set(found)) == 13
 
 
 def test_a_connection_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

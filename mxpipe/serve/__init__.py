@@ -13,9 +13,11 @@ In the order in which a request passes through them:
 ``open_inference``   V2 JSON <-> columns
 ``invocations``      MLflow's four JSON forms and CSV <-> columns
 ``columns``          the model's raw columns as rules: which values a request may hold
+``router``, ``split`` canary by hash and shadow beside it; ``measure``: what is measured by version
 ``slot``             the model being served, swapped atomically and drained
 ``sources``          where versions come from: a folder, or a resolver of a registry
 ``process``          start, find and stop a detached server (standard library only)
+``client``           read and set a server's split (standard library only)
 ==================  ===============================================================================
 
 Importing this package imports neither Starlette nor uvicorn (extra ``serve``): only ``app`` and ``server``

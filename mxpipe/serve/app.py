@@ -11,7 +11,9 @@ our own words, so that a second validation layer would only cost time and start-
 ``POST /v2/models/{m}[/versions/{v}]/infer``              inference
 ``POST /v2/repository/index``                             the model served
 ``POST /v2/repository/models/{m}/load``                   serve what the source names now (no body)
-``POST /invocations``                                     MLflow's scoring protocol, JSON and CSV
+``GET  /v2/models/{m}/split``                             the split, and measures of its versions since then
+``PUT  /v2/models/{m}/split``                             set it: ``{"canary", "share", "shadow"}``; ``{}``
+ends it ``POST /invocations``                                     MLflow's scoring protocol, JSON and CSV
 ``GET  /ping``, ``/health``, ``/version``, ``/metrics``   MLflow's health routes; Prometheus text
 =======================================================  ==================================================
 
@@ -26,7 +28,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,10 +43,16 @@ from starlette.routing import Route
 
 from mxpipe.errors import DataError, MxpipeError, RequestError, ServingError
 from mxpipe.serve import invocations, open_inference
+from mxpipe.serve.columns import ColumnValues
 from mxpipe.serve.metrics import ServerMetrics
+from mxpipe.serve.router import Router
 from mxpipe.serve.slot import LoadedVersion, ModelSlot
+from mxpipe.serve.split import Split
 
 logger = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+"""Header by which a client names its request: for the split, and for labels that come later."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,18 @@ class InferenceApp:
         slot: The model.
         limits: Bounds on what is taken on.
         metrics: Counters; a new set by default.
+        router: Canary, shadow and monitoring; all requests go to the slot's version by default.
     """
 
     def __init__(
-        self, slot: ModelSlot, limits: Limits | None = None, metrics: ServerMetrics | None = None
+        self,
+        slot: ModelSlot,
+        limits: Limits | None = None,
+        metrics: ServerMetrics | None = None,
+        router: Router | None = None,
     ) -> None:
         self._slot = slot
+        self._router = router or Router(slot)
         self._limits = limits or Limits()
         self._metrics = metrics or ServerMetrics()
         self._in_flight = 0  # touched on the event loop only
@@ -121,6 +135,8 @@ class InferenceApp:
             Route("/health", self._ping),
             Route("/version", self._version),
             Route("/metrics", self._metrics_text),
+            Route(model + "/split", self._show_split),
+            Route(model + "/split", self._set_split, methods=["PUT"]),
         ]
         for prefix in (model, model + "/versions/{version}"):
             routes += [
@@ -149,14 +165,15 @@ class InferenceApp:
         return PlainTextResponse(_own_version())
 
     async def _model_metadata(self, request: Request) -> Response:
-        with self._lease(request) as loaded:
+        with self._lease(request) as (primary, named):
+            loaded = named or primary
             body = open_inference.metadata(self._slot.source.name, loaded.version, loaded.signature)
         return JSONResponse(body)
 
     async def _model_ready(self, request: Request) -> Response:
         self._check_model(request)
-        current = self._slot.current
-        ready = current is not None and request.path_params.get("version", current.version) == current.version
+        current, wanted = self._slot.current, request.path_params.get("version")
+        ready = current is not None and (not wanted or self._router.find(current, wanted) is not None)
         body = {"name": self._slot.source.name, "ready": ready}
         return JSONResponse(body, status_code=200 if ready else 503)
 
@@ -175,7 +192,14 @@ class InferenceApp:
             "mxpipe_load_failures": float(self._slot.load_failures),
         }
         model = {"name": self._slot.source.name, "version": current.version} if current else {}
-        return PlainTextResponse(self._metrics.render(gauges, model), media_type="text/plain; version=0.0.4")
+        if (recorder := self._router.recorder) is not None:
+            gauges |= {
+                "mxpipe_monitor_recorded_rows": float(recorder.recorded),
+                "mxpipe_monitor_dropped_rows": float(recorder.dropped),
+                "mxpipe_monitor_failed_writes": float(recorder.failed_writes),
+            }
+        text = self._metrics.render(gauges, model) + "\n".join(self._router.measures.render()) + "\n"
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def _load(self, request: Request) -> Response:
         self._check_model(request)
@@ -188,6 +212,22 @@ class InferenceApp:
         assert current is not None  # a refresh that returns has loaded one
         return JSONResponse({"name": self._slot.source.name, "version": current.version, "changed": changed})
 
+    async def _show_split(self, request: Request) -> Response:
+        self._check_model(request)
+        return JSONResponse(await asyncio.to_thread(self._router.report))
+
+    async def _set_split(self, request: Request) -> Response:
+        self._check_model(request)
+        split = Split.from_json(_parse_json(await self._read_body(request)))
+        try:
+            before = await asyncio.to_thread(self._router.change, split)
+        except RequestError:
+            raise
+        except MxpipeError as error:
+            # The version's or the disk's fault; the split is as it was.
+            return _error(503, str(error))
+        return JSONResponse({"split": split.to_json(), "before": before.to_json()})
+
     # Inference: admitted, read, then checked, computed and encoded in a worker thread.
 
     async def _infer(self, request: Request) -> Response:
@@ -195,11 +235,13 @@ class InferenceApp:
             raise RefusedError(415, "[content] must be JSON: the binary tensor extension is not spoken.")
 
         def compute(body: bytes) -> Answer:
-            with self._lease(request) as loaded:
-                wanted = open_inference.parse_request(_parse_json(body), loaded.signature)
-                predictions = loaded.model.predict(wanted.columns)
+            with self._lease(request) as (primary, named):
+                signature = (named or primary).signature
+                wanted = open_inference.parse_request(_parse_json(body), signature)
+                request_id = wanted.id or request.headers.get(REQUEST_ID)
+                predictions, version = self._predict(primary, named, wanted.columns, request_id)
                 response = open_inference.format_response(
-                    self._slot.source.name, loaded.version, wanted, loaded.signature, predictions
+                    self._slot.source.name, version, wanted, signature, predictions
                 )
             return Answer(_encode(response), len(predictions))
 
@@ -213,12 +255,13 @@ class InferenceApp:
             )
 
         def compute(body: bytes) -> Answer:
-            with self._lease(request) as loaded:
+            with self._lease(request) as (primary, named):
                 if content_type == "text/csv":
-                    columns = invocations.parse_csv(_decode(body), loaded.signature)
+                    columns = invocations.parse_csv(_decode(body), primary.signature)
                 else:
-                    columns = invocations.parse_json(_parse_json(body), loaded.signature)
-                predictions = loaded.model.predict(columns)
+                    columns = invocations.parse_json(_parse_json(body), primary.signature)
+                request_id = request.headers.get(REQUEST_ID)
+                predictions, _ = self._predict(primary, named, columns, request_id)
             return Answer(_encode(invocations.format_response(predictions)), len(predictions))
 
         return await self._answer(request, "invocations", compute)
@@ -279,17 +322,30 @@ class InferenceApp:
                 404, f"[model] must be {self._slot.source.name!r}, the one served here; got {name!r}."
             )
 
+    def _predict(
+        self,
+        primary: LoadedVersion,
+        named: LoadedVersion | None,
+        columns: Mapping[str, ColumnValues],
+        request_id: str | None,
+    ) -> tuple[Any, str]:
+        """Predictions and their version: the one that the route names, else as the split says."""
+        if named is not None:
+            return self._router.ask(named, columns, request_id), named.version
+        return self._router.predict(primary, columns, request_id)
+
     @contextmanager
-    def _lease(self, request: Request) -> Iterator[LoadedVersion]:
-        """Hold the served version, if the route names it or none."""
+    def _lease(self, request: Request) -> Iterator[tuple[LoadedVersion, LoadedVersion | None]]:
+        """Hold the served version; beside it the one that the route names, or None where it names none."""
         self._check_model(request)
         with self._slot.lease() as loaded:
-            wanted = request.path_params.get("version", loaded.version)
-            if wanted != loaded.version:
+            wanted = request.path_params.get("version")
+            named = self._router.find(loaded, wanted) if wanted else None
+            if wanted and named is None:
                 raise RefusedError(
                     404, f"[version] must be {loaded.version!r}, the one served now; got {wanted!r}."
                 )
-            yield loaded
+            yield loaded, named
 
 
 def _parse_json(body: bytes) -> Any:

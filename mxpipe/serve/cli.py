@@ -8,9 +8,13 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mxpipe.errors import MxpipeError, require
 from mxpipe.serve.sources import OPTIONS_VARIABLE, FolderSource, ModelSource, RegistrySource, load_resolver
+
+if TYPE_CHECKING:
+    from mxpipe.monitor import RecorderSettings
 
 _DESCRIPTION = """Serve one model over HTTP: Open Inference Protocol V2 and MLflow's /invocations.
 The model is ready once it is warm; POST /v2/repository/models/NAME/load serves what the source names now."""
@@ -37,6 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--state-file", type=Path, metavar="FILE", help="write pid, url and model version here"
+    )
+    parser.add_argument(
+        "--candidate",
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="with --model: another folder whose version a canary or a shadow may name",
+    )
+    parser.add_argument(
+        "--split-file", type=Path, metavar="FILE", help="keep canary and shadow here (default: by the state)"
+    )
+    parser.add_argument(
+        "--monitor", type=Path, metavar="DIR", help="count what is asked and answered into this monitor"
+    )
+    parser.add_argument(
+        "--monitor-window", type=int, default=3600, metavar="SECONDS", help="length of a window (%(default)s)"
+    )
+    parser.add_argument(
+        "--monitor-write", type=float, default=10.0, metavar="SECONDS", help="write that often (%(default)s)"
     )
     parser.add_argument("--poll-seconds", type=float, help="look for a new version that often (registry: 30)")
     parser.add_argument("--drain-seconds", type=float, default=30.0, help="wait so long for running requests")
@@ -78,6 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
             poll_seconds=poll_seconds,
             drain_seconds=arguments.drain_seconds,
             limits=Limits(arguments.concurrency, arguments.queue, arguments.body_bytes),
+            split_file=arguments.split_file,
+            monitor=arguments.monitor,
+            recording=_recording(arguments),
         )
         mxpipe.set_num_threads(arguments.threads or _threads_of_a_request(arguments.concurrency))
         InferenceServer(_source(arguments), settings).run()
@@ -87,6 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _recording(arguments: argparse.Namespace) -> RecorderSettings | None:
+    if arguments.monitor is None:
+        return None
+    from mxpipe.monitor import RecorderSettings
+
+    return RecorderSettings(arguments.monitor_window, arguments.monitor_write)
+
+
 def _threads_of_a_request(concurrency: int) -> int:
     """So many that requests computed at once share the cores instead of waiting for each other's threads."""
     return max(1, len(os.sched_getaffinity(0)) // concurrency)
@@ -94,7 +128,7 @@ def _threads_of_a_request(concurrency: int) -> int:
 
 def _source(arguments: argparse.Namespace) -> ModelSource:
     if arguments.model is not None:
-        return FolderSource(arguments.model, arguments.name)
+        return FolderSource(arguments.model, arguments.name, arguments.candidate)
     options = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
     options |= dict(option.partition("=")[::2] for option in arguments.registry_option)
     return RegistrySource(arguments.models_from_registry, load_resolver(arguments.registry, options))

@@ -65,7 +65,7 @@ class ServerMetrics:
         for name, value in gauges.items():
             lines += [f"# TYPE {name} gauge", f"{name} {value:g}"]
         if model:
-            labels = ",".join(f'{name}="{_escape(value)}"' for name, value in model.items())
+            labels = ",".join(f'{name}="{escape(value)}"' for name, value in model.items())
             lines += ["# TYPE mxpipe_model_info gauge", f"mxpipe_model_info{{{labels}}} 1"]
         return "\n".join(lines) + "\n"
 
@@ -82,5 +82,6 @@ class ServerMetrics:
         return lines
 
 
-def _escape(label: str) -> str:
+def escape(label: str) -> str:
+    """A label's value as the text format wants it."""
     return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

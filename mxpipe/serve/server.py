@@ -14,14 +14,19 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from mxpipe.errors import MxpipeError, ServingError, StorageError
 from mxpipe.serve.app import InferenceApp, Limits
+from mxpipe.serve.router import Router
 from mxpipe.serve.slot import LoadedVersion, ModelSlot
 from mxpipe.serve.sources import ModelSource
 from mxpipe.serve.state import ServerState, process_ticks
+
+if TYPE_CHECKING:
+    from mxpipe.monitor import RecorderSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,9 @@ class ServerSettings:
         poll_seconds: Time between looks at the source; 0 looks only when ``load`` is asked.
         drain_seconds: How long a swap, and the end, wait for requests.
         limits: Bounds on what is taken on.
+        split_file: By which canary and shadow survive a restart; beside the state file by default.
+        monitor: Directory of a monitor that counts what is asked and answered; None counts nothing.
+        recording: How it counts.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +53,9 @@ class ServerSettings:
     poll_seconds: float = 0.0
     drain_seconds: float = 30.0
     limits: Limits = field(default_factory=Limits)
+    split_file: Path | None = None
+    monitor: Path | None = None
+    recording: RecorderSettings | None = None
 
 
 class InferenceServer:
@@ -61,8 +72,18 @@ class InferenceServer:
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._socket = _listen(settings.host, settings.port)
+        self._recorder = None
+        if settings.monitor is not None:
+            # Only here: the server starts sooner without all that compares.
+            from mxpipe.monitor import MonitorDirectory, StatisticsRecorder
+
+            self._recorder = StatisticsRecorder(MonitorDirectory(settings.monitor), settings.recording)
+        split_file = settings.split_file
+        if split_file is None and settings.state_file is not None:
+            split_file = settings.state_file.with_suffix(".split.json")
+        self._router = Router(self._slot, split_file, self._recorder)
         config = uvicorn.Config(
-            InferenceApp(self._slot, settings.limits).application,
+            InferenceApp(self._slot, settings.limits, router=self._router).application,
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -95,12 +116,15 @@ class InferenceServer:
             self._server.run(sockets=[self._socket])
         finally:
             self._stopping.set()
+            if self._recorder is not None:
+                self._recorder.close()
             self._remove_state()
         if self._failure is not None:
             raise self._failure
 
     def _follow_source(self) -> None:
         try:
+            self._router.restore()  # before the first answer, so that a restart does not end a canary
             self._slot.refresh()
         except Exception as error:  # whatever it is, it must end the process rather than this thread alone
             self._failure = error

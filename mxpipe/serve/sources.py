@@ -8,7 +8,7 @@ resolver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol, cast
@@ -65,10 +65,14 @@ class FolderSource:
     Args:
         folder: A folder that :func:`mxpipe.model.save_model` wrote.
         name: Name under which it is served; the folder's own name by default.
+        candidates: Further folders whose versions a canary or a shadow may name.
     """
 
-    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, name: str | None = None, candidates: Sequence[str | Path] = ()
+    ) -> None:
         self._folder = Path(folder).resolve()
+        self._candidates = [Path(candidate).resolve() for candidate in candidates]
         self.name = name or self._folder.name
         self.reference = str(self._folder)
 
@@ -78,13 +82,21 @@ class FolderSource:
         Raises:
             ModelFormatError: There is no such folder, or its ``model.json`` is damaged.
         """
-        from mxpipe.model import model_digest
-
-        return model_digest(self._folder)[:12]
+        return _folder_version(self._folder)
 
     def fetch(self, version: str) -> Path:
-        """The folder itself; one that changed meanwhile shows at the next refresh."""
-        return self._folder
+        """The folder of a version, which is the served one or a candidate.
+
+        Raises:
+            ServingError: Neither holds this version.
+        """
+        folders = [self._folder, *self._candidates]
+        for folder in folders:
+            if _folder_version(folder) == version:
+                return folder
+        raise ServingError(
+            f"[version] one of the folders {', '.join(map(str, folders))} must hold {version!r}; none does."
+        )
 
 
 class RegistrySource:
@@ -107,6 +119,12 @@ class RegistrySource:
     def fetch(self, version: str) -> Path:
         """The local folder of one version."""
         return self._resolver.fetch(self.name, version)
+
+
+def _folder_version(folder: Path) -> str:
+    from mxpipe.model import model_digest
+
+    return model_digest(folder)[:12]
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -8,6 +8,8 @@ command line. `LocalLauncher` is a process of this machine; adapters register la
 
 from __future__ import annotations
 
+from typing import Any
+
 from mxpipe.jobs.launcher import JobHandle, Launcher, get_launcher, job_id_of, register_launcher
 from mxpipe.jobs.local import LocalLauncher
 from mxpipe.train.status import JobState, JobStatus
@@ -23,4 +25,12 @@ __all__ = [
     "register_launcher",
 ]
 
+
+def _trial_launcher(**arguments: Any) -> Launcher:
+    from mxpipe.tune.launcher import TrialLauncher
+
+    return TrialLauncher(**arguments)
+
+
 register_launcher("local", LocalLauncher)
+register_launcher("trial", _trial_launcher)

@@ -53,6 +53,15 @@ class EventWriter:
         with storage_errors(self._path):
             os.write(self._descriptor, line.encode())
 
+    def flush(self) -> None:
+        """See that what was written outlives the machine, not only the process.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        with storage_errors(self._path):
+            os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Close the file."""
         if self._descriptor >= 0:

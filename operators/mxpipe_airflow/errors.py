@@ -16,6 +16,17 @@ from airflow.sdk.exceptions import AirflowFailException
 from mxpipe.errors import JobFailedError, MxpipeError, RegistryConflictError, is_retryable
 
 
+class NotificationError(MxpipeError, RuntimeError):
+    """A notification did not reach whom it was meant for.
+
+    Example:
+        >>> raise NotificationError("[notifier] the webhook must take the message; got status 500.")
+        Traceback (most recent call last):
+        ...
+        mxpipe_airflow.errors.NotificationError: [notifier] the webhook must take the message; got status 500.
+    """
+
+
 @contextmanager
 def failing_at_once() -> Iterator[None]:
     """Turn errors that no retry can mend into ``AirflowFailException``; let all others through.

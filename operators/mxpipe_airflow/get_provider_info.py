@@ -19,6 +19,11 @@ def _listed(kind: str) -> list[dict[str, Any]]:
     return [{"integration-name": "mxpipe", "python-modules": _modules(kind)}]
 
 
+def _decorator(stage: str) -> dict[str, str]:
+    path = f"mxpipe_airflow.decorators.{stage}.mxpipe_{stage}_task"
+    return {"name": f"mxpipe_{stage}", "class-name": path}
+
+
 def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
     """A field of the connection's form that may be left empty."""
     return {"label": label, "description": description, "schema": schema}
@@ -86,4 +91,19 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _listed("hooks"),
         "operators": _listed("operators"),
         "triggers": _listed("triggers"),
+        "sensors": _listed("sensors"),
+        "task-decorators": [_decorator("train"), _decorator("evaluate")],
+        "notifications": ["mxpipe_airflow.notifications.gate.MxpipeGateNotifier"],
+        "extra-links": [
+            f"mxpipe_airflow.links.mxpipe.{link}"
+            for link in ("MlflowRunLink", "ModelVersionLink", "ReportLink", "ServerLink")
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["mxpipe"],
+                "handler": "mxpipe_airflow.assets.mxpipe.sanitize_uri",
+                "factory": "mxpipe_airflow.assets.mxpipe.create_asset",
+                "to_openlineage_converter": "mxpipe_airflow.assets.mxpipe.convert_asset_to_openlineage",
+            }
+        ],
     }

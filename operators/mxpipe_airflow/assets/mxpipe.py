@@ -50,6 +50,17 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     return uri._replace(netloc=kind, path="/" + "/".join(quote(name, safe="@:+") for name in names))
 
 
+def asset_uri(kind: str, name: str, alias: str | None = None) -> str:
+    """The address of a thing by its names, without anything of Airflow.
+
+    Example:
+        >>> asset_uri("models", "flight delays", "champion")
+        'mxpipe://models/flight%20delays/champion'
+    """
+    path = "/".join(quote(part, safe="@:+") for part in (name, alias) if part is not None)
+    return urlunsplit(sanitize_uri(SplitResult("mxpipe", kind, f"/{path}", "", "")))
+
+
 def create_asset(
     *, kind: str, name: str, alias: str | None = None, extra: dict[str, Any] | None = None
 ) -> Asset:
@@ -61,8 +72,7 @@ def create_asset(
     """
     from airflow.sdk import Asset
 
-    path = "/".join(quote(part, safe="@:+") for part in (name, alias) if part is not None)
-    return Asset(uri=urlunsplit(sanitize_uri(SplitResult("mxpipe", kind, path, "", ""))), extra=extra or {})
+    return Asset(uri=asset_uri(kind, name, alias), extra=extra or {})
 
 
 def model_asset(name: str, alias: str | None = None) -> Asset:

@@ -143,15 +143,30 @@ class MxpipeHook(BaseHook):
         """What the connection says.
 
         Raises:
-            SpecificationError: Its extra holds an unknown key.
+            SpecificationError: There is no such connection, or its extra holds an unknown key.
         """
         try:
-            extra = self.get_connection(self.conn_id).extra_dejson
-        except AirflowNotFoundException:
-            if self.conn_id != self.default_conn_name:
-                raise
-            extra = {}
-        return MxpipeSettings.from_extra(extra)
+            return MxpipeSettings.from_extra(self.get_connection(self.conn_id).extra_dejson)
+        except AirflowNotFoundException as error:
+            return self._without_connection(error)
+
+    async def aget_settings(self) -> MxpipeSettings:
+        """The same in a trigger, whose loop must not be blocked.
+
+        Raises:
+            SpecificationError: There is no such connection, or its extra holds an unknown key.
+        """
+        try:
+            return MxpipeSettings.from_extra((await self.aget_connection(self.conn_id)).extra_dejson)
+        except AirflowNotFoundException as error:
+            return self._without_connection(error)
+
+    def _without_connection(self, error: AirflowNotFoundException) -> MxpipeSettings:
+        if self.conn_id != self.default_conn_name:
+            raise SpecificationError(
+                f"[connection] {self.conn_id!r} must be defined, with type {self.conn_type!r}; it is not."
+            ) from error
+        return MxpipeSettings.from_extra({})
 
     def get_conn(self) -> Launcher:
         """The launcher of training jobs.

@@ -37,6 +37,12 @@ class MxpipeResolveChampionOperator(MxpipeOperator):
     Returns:
         ``mode`` (``bootstrap`` without a champion, else ``challenge``), ``version``, ``current``,
         ``train_snapshot``, ``inputs`` (digest of sources and code), ``replayed``.
+
+    Example:
+        >>> MxpipeResolveChampionOperator(
+        ...     task_id="resolve", model_name="flights", partition="{{ params.month }}"
+        ... ).alias
+        'champion'
     """
 
     template_fields: Sequence[str] = ("conn_id", "model_name", "partition", "code_paths", "alias")

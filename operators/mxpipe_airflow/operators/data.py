@@ -54,6 +54,13 @@ class MxpipeValidateOperator(MxpipeOperator):
 
     Raises:
         AirflowFailException: A check of severity ``error`` did not hold. The report is written all the same.
+
+    Example:
+        >>> validate = MxpipeValidateOperator(
+        ...     task_id="validate",
+        ...     snapshot_uri="{{ ti.xcom_pull('ingest')['uri'] }}",
+        ...     expectations={"columns": {"distance": {"type": "float64", "minimum": 0}}},
+        ... )
     """
 
     template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "expectations", "reference_uri", "recent")
@@ -129,6 +136,14 @@ class MxpipeSplitOperator(MxpipeOperator):
 
     Returns:
         ``train_uri, holdout_uri``, their digests and rows, and one ``digest`` over both.
+
+    Example:
+        >>> split = MxpipeSplitOperator(
+        ...     task_id="split",
+        ...     snapshot_uri="{{ ti.xcom_pull('validate')['snapshot_uri'] }}",
+        ...     column="date",
+        ...     at="2013-01-25",
+        ... )
     """
 
     template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "column", "at")

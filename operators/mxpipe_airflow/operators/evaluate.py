@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mxpipe_airflow.assets.mxpipe import asset_uri
 from mxpipe_airflow.keys import digest_json
+from mxpipe_airflow.lineage import Data, Lineage
+from mxpipe_airflow.links.mxpipe import MxpipeLink, ReportLink, report_url
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         champion: What the resolve stage returned; without a version the candidate is judged alone. Templated.
         holdout_uri: The holdout. Templated.
         holdout_digest: Its digest, as the split stage said it. Templated.
-        label_column: The label column: 0 or 1, a class from 0 on, or a number, by task.
+        label_column: The label column: 0 or 1, a class from 0 on, or a number, by task. Templated, as all
+            that follows but the task is.
         task: binary, classes or regression: see :mod:`mxpipe.train.tasks`.
         metric: What the two are compared by; auc, log_loss or mae by default, by task. The gate's policy must
             name the same.
@@ -53,9 +57,35 @@ class MxpipeEvaluateOperator(MxpipeOperator):
 
     Raises:
         AirflowFailException: The holdout is not the one that was split off.
+
+    Example:
+        >>> MxpipeEvaluateOperator(
+        ...     task_id="evaluate",
+        ...     candidate="{{ ti.xcom_pull('train') }}",
+        ...     champion="{{ ti.xcom_pull('resolve') }}",
+        ...     holdout_uri="{{ ti.xcom_pull('split')['holdout_uri'] }}",
+        ...     holdout_digest="{{ ti.xcom_pull('split')['holdout_digest'] }}",
+        ...     label_column="late",
+        ...     slices=["carrier"],
+        ... ).evaluation_task
+        'binary'
     """
 
-    template_fields: Sequence[str] = ("conn_id", "candidate", "champion", "holdout_uri", "holdout_digest")
+    template_fields: Sequence[str] = (
+        "conn_id",
+        "candidate",
+        "champion",
+        "holdout_uri",
+        "holdout_digest",
+        "label_column",
+        "metric",
+        "baseline_column",
+        "slices",
+        "groups",
+        "samples",
+        "seed",
+    )
+    operator_extra_links = (ReportLink(),)
 
     def __init__(
         self,
@@ -109,7 +139,7 @@ class MxpipeEvaluateOperator(MxpipeOperator):
         digests = {role: model.digest for role, model in models.items()}
         settings = [
             *(self.label_column, self.evaluation_task, self.metric, self.baseline_column),
-            *(list(self.slices), list(self.groups), self.samples, self.seed),
+            *(list(self.slices), list(self.groups), int(self.samples), int(self.seed)),
         ]
         name = digest_json([digests, holdout.digest, settings])[:16]
         place = self.hook.settings.root / "evaluations" / name
@@ -129,6 +159,20 @@ class MxpipeEvaluateOperator(MxpipeOperator):
             "report_uri": str(report),
             "predictions_uri": str(place / "predictions.npz"),
         }
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """The whole evaluation."""
+        return {ReportLink: report_url(manifest["report_uri"])}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """The rows, the models that were judged on them, and the evaluation."""
+        read = [
+            Data(self.holdout_uri, manifest["holdout_digest"]),
+            Data(self.candidate["model_uri"], manifest["digests"]["candidate"]),
+        ]
+        if version := manifest["champion_version"]:
+            read.append(Data(asset_uri("models", self.champion["model_name"]), version))
+        return Lineage(read, [Data(manifest["report_uri"])])
 
     def _evaluate(self, models: Mapping[str, Model], holdout: Snapshot, place: Path) -> None:
         import numpy as np
@@ -161,8 +205,8 @@ class MxpipeEvaluateOperator(MxpipeOperator):
                 scores["candidate"],
                 scores["champion"],
                 self.metric or DEFAULT_METRICS[self.evaluation_task],
-                samples=self.samples,
-                seed=self.seed,
+                samples=int(self.samples),
+                seed=int(self.seed),
                 groups=arrays.get("groups"),
             ).to_json()
         place.mkdir(parents=True, exist_ok=True)
@@ -182,6 +226,11 @@ class MxpipeGateOperator(MxpipeOperator):
 
     Returns:
         ``decision`` (``PROMOTE``, ``HOLD`` or ``REJECT``), ``reasons`` in words, ``inputs`` digest.
+
+    Example:
+        >>> gate = MxpipeGateOperator(
+        ...     task_id="gate", evaluation="{{ ti.xcom_pull('evaluate') }}", policy={"metric": "auc"}
+        ... )
     """
 
     template_fields: Sequence[str] = ("conn_id", "evaluation", "policy")

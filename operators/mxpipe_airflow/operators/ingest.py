@@ -109,6 +109,11 @@ class MxpipeTableIngestOperator(MxpipeIngestOperator):
         arguments: Keyword arguments of ``table``. Templated.
         sources: Returns the files that are read; their bytes are part of the snapshot's place.
         code_paths: Source files and folders that shape the rows. Templated.
+
+    Example:
+        >>> def january(scratch):
+        ...     return {"distance": [100.0, 733.0]}, {"left_out": 0}
+        >>> ingest = MxpipeTableIngestOperator(task_id="ingest", table=january, partition="2013-01")
     """
 
     def __init__(self, *, table: Callable[..., tuple[Any, Notes]], **kwargs: Any) -> None:
@@ -132,14 +137,28 @@ class MxpipeSparkIngestOperator(MxpipeIngestOperator):
             was counted, what was left out), which the snapshot's manifest keeps.
         partition: Names the piece of time, e.g. ``2013-01``. Templated.
         arguments: Keyword arguments of ``dataframe``. Templated.
-        sort_by: Columns to arrange the rows by, so that the same rows give the same digest.
+        sort_by: Columns to arrange the rows by, so that the same rows give the same digest. Templated.
         sources: Returns the files that are read; their bytes are part of the snapshot's place.
         code_paths: Source files and folders that shape the rows. Templated.
         master: Spark's master. Templated.
         spark_conf: Further Spark settings. Templated.
+
+    Example:
+        >>> def flights(spark, scratch, before):
+        ...     rows = spark.read.parquet("/data/flights").where(f"day < '{before}'")
+        ...     return rows, {"before": before}
+        >>> MxpipeSparkIngestOperator(
+        ...     task_id="ingest", dataframe=flights, partition="2013-01", arguments={"before": "2013-02-01"}
+        ... ).master
+        'local[2]'
     """
 
-    template_fields: Sequence[str] = (*MxpipeIngestOperator.template_fields, "master", "spark_conf")
+    template_fields: Sequence[str] = (
+        *MxpipeIngestOperator.template_fields,
+        "sort_by",
+        "master",
+        "spark_conf",
+    )
 
     def __init__(
         self,

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from mxpipe_airflow.assets.mxpipe import asset_uri, model_asset
+from mxpipe_airflow.lineage import Data, Lineage
+from mxpipe_airflow.links.mxpipe import (
+    MlflowRunLink,
+    ModelVersionLink,
+    MxpipeLink,
+    mlflow_run_url,
+    model_version_url,
+)
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
 from mxpipe_airflow.operators.champion import (
     COMPARED_TAG,
@@ -16,6 +25,7 @@ from mxpipe_airflow.operators.champion import (
     PARTITION_TAG,
     TRAIN_TAG,
 )
+from mxpipe_airflow.operators.serve import serve_alias
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +48,17 @@ class MxpipeRegisterOperator(MxpipeOperator):
 
     Raises:
         AirflowSkipException: The candidate was rejected.
+
+    Example:
+        >>> MxpipeRegisterOperator(
+        ...     task_id="register",
+        ...     model_name="flights",
+        ...     candidate="{{ ti.xcom_pull('train') }}",
+        ...     split="{{ ti.xcom_pull('split') }}",
+        ...     champion="{{ ti.xcom_pull('resolve') }}",
+        ...     verdict="{{ ti.xcom_pull('gate') }}",
+        ... ).experiment
+        'Default'
     """
 
     template_fields: Sequence[str] = (
@@ -50,6 +71,7 @@ class MxpipeRegisterOperator(MxpipeOperator):
         "experiment",
         "tags",
     )
+    operator_extra_links = (MlflowRunLink(), ModelVersionLink())
 
     def __init__(
         self,
@@ -95,6 +117,7 @@ class MxpipeRegisterOperator(MxpipeOperator):
             tracking_uri=self.hook.settings.tracking_uri,
         )
         if version.created:
+            self.announce(context, model_asset(self.model_name), {"version": version.version})
             self.log.info("Registered %s version %s", self.model_name, version.version)
         else:
             self.log.info(
@@ -106,6 +129,21 @@ class MxpipeRegisterOperator(MxpipeOperator):
             "run_id": version.run_id,
             "key": self.candidate["key"],
         }
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """The version, and the run that made it."""
+        pages = self.hook.settings.mlflow_pages
+        return {
+            MlflowRunLink: mlflow_run_url(pages, manifest["run_id"]),
+            ModelVersionLink: model_version_url(pages, self.model_name, manifest["version"]),
+        }
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """From the job's model to the registered one."""
+        return Lineage(
+            [Data(self.candidate["model_uri"], self.candidate["model_digest"])],
+            [Data(asset_uri("models", self.model_name), manifest["version"])],
+        )
 
 
 class MxpipePromoteOperator(MxpipeOperator):
@@ -123,9 +161,23 @@ class MxpipePromoteOperator(MxpipeOperator):
     Raises:
         AirflowSkipException: The gate held the candidate back, or it had its turn in an earlier run.
         AirflowFailException: The champion has changed since it was pinned: evaluate again.
+
+    Example:
+        An ``AssetAlias`` among the outlets has an event only where the alias has moved.
+
+        >>> from airflow.sdk import AssetAlias
+        >>> promote = MxpipePromoteOperator(
+        ...     task_id="promote",
+        ...     model_name="flights",
+        ...     registered="{{ ti.xcom_pull('register') }}",
+        ...     champion="{{ ti.xcom_pull('resolve') }}",
+        ...     verdict="{{ ti.xcom_pull('gate') }}",
+        ...     outlets=[AssetAlias("flights_champion")],
+        ... )
     """
 
     template_fields: Sequence[str] = ("conn_id", "model_name", "registered", "champion", "verdict")
+    operator_extra_links = (ModelVersionLink(),)
 
     def __init__(
         self,
@@ -162,7 +214,108 @@ class MxpipePromoteOperator(MxpipeOperator):
             tracking_uri=self.hook.settings.tracking_uri,
         )
         if promotion.changed:
+            asset = model_asset(self.model_name, promotion.alias)
+            self.announce(context, asset, {"version": version, "previous": promotion.previous})
             self.log.info("%s@%s now names version %s", self.model_name, promotion.alias, version)
         else:
             self.log.info("Nothing new: %s@%s names version %s", self.model_name, promotion.alias, version)
         return {"version": version, "previous": promotion.previous, "changed": promotion.changed}
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """The version that the alias names."""
+        pages = self.hook.settings.mlflow_pages
+        return {ModelVersionLink: model_version_url(pages, self.model_name, manifest["version"])}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """From the version to the alias."""
+        name, version = self.model_name, manifest["version"]
+        return Lineage(
+            [Data(asset_uri("models", name), version)],
+            [Data(asset_uri("models", name, self.champion["alias"]), version)],
+        )
+
+
+class MxpipeRollbackOperator(MxpipeOperator):
+    """Give the champion's name back to the version before, and let the endpoint follow.
+
+    Callable alone, from a DAG without any other stage; a second call changes nothing.
+
+    Args:
+        model_name: Name in the registry. Templated.
+        alias: The alias to move back. Templated.
+        version: Return to this version; by default to the one before the alias's last promotion. Templated.
+        endpoint: See that the server of this machine serves it too.
+        port: Port of the server, where it has to be started. Templated.
+
+    Returns:
+        ``version, previous`` (what the alias named before this call), ``changed, alias``, and the server's
+        ``url`` or None.
+
+    Raises:
+        AirflowFailException: There is no version to return to.
+
+    Example:
+        >>> MxpipeRollbackOperator(task_id="rollback", model_name="flights").alias
+        'champion'
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "model_name", "alias", "version", "port")
+    operator_extra_links = (ModelVersionLink(),)
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        alias: str = "champion",
+        version: str | None = None,
+        endpoint: bool = True,
+        port: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_name = model_name
+        self.alias = alias
+        self.version = version
+        self.endpoint = endpoint
+        self.port = port
+
+    def run_stage(self, context: Context) -> Manifest:
+        """Move the alias, then ask the server for it."""
+        from mxpipe_mlflow import registry
+
+        uri = self.hook.settings.tracking_uri
+        current = registry.resolve(self.model_name, self.alias, tracking_uri=uri)
+        before = current.version if current else None
+        if self.version:
+            promotion = registry.promote(
+                self.model_name, str(self.version), before, self.alias, tracking_uri=uri
+            )
+        else:
+            promotion = registry.rollback(self.model_name, self.alias, tracking_uri=uri)
+        self.log.info("%s@%s names version %s", self.model_name, self.alias, promotion.version)
+        if promotion.changed:
+            asset = model_asset(self.model_name, self.alias)
+            self.announce(context, asset, {"version": promotion.version, "previous": before})
+        server = None
+        if self.endpoint:
+            server = serve_alias(self.hook.settings, self.model_name, self.alias, int(self.port))
+        return {
+            "model_name": self.model_name,
+            "alias": self.alias,
+            "version": promotion.version,
+            "previous": before,
+            "changed": promotion.changed,
+            "url": server.url if server else None,
+        }
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """The version that the alias names again."""
+        pages = self.hook.settings.mlflow_pages
+        return {ModelVersionLink: model_version_url(pages, self.model_name, manifest["version"])}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """From the version to the alias."""
+        name, version = self.model_name, manifest["version"]
+        return Lineage(
+            [Data(asset_uri("models", name), version)], [Data(asset_uri("models", name, self.alias), version)]
+        )

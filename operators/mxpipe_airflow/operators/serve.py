@@ -7,10 +7,35 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mxpipe_airflow.assets.mxpipe import asset_uri
+from mxpipe_airflow.lineage import Data, Lineage
+from mxpipe_airflow.links.mxpipe import MxpipeLink, ServerLink
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from mxpipe.serve.process import ServerHandle
+    from mxpipe_airflow.hooks.mxpipe import MxpipeSettings
+
+
+def serve_alias(settings: MxpipeSettings, model_name: str, alias: str, port: int = 0) -> ServerHandle:
+    """See that a server on this machine serves what an alias names now; done twice it changes nothing.
+
+    Raises:
+        ServingError: It does not come up, or cannot load the version.
+    """
+    from mxpipe.serve import process
+
+    place = settings.root / "server"
+    place.mkdir(parents=True, exist_ok=True)
+    return process.start(
+        registry_model=f"{model_name}@{alias}",
+        registry_options={"tracking_uri": settings.tracking_uri} if settings.tracking_uri else {},
+        state_file=place / f"{model_name}.json",
+        log_file=place / f"{model_name}.log",
+        port=port,
+    )
 
 
 class MxpipeDeployOperator(MxpipeOperator):
@@ -26,9 +51,14 @@ class MxpipeDeployOperator(MxpipeOperator):
 
     Returns:
         ``url, infer_url, version, digest, pid, state_file``.
+
+    Example:
+        >>> MxpipeDeployOperator(task_id="deploy", model_name="flights", port=8080).alias
+        'champion'
     """
 
     template_fields: Sequence[str] = ("conn_id", "model_name", "alias", "port")
+    operator_extra_links = (ServerLink(),)
 
     def __init__(self, *, model_name: str, alias: str = "champion", port: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -38,20 +68,17 @@ class MxpipeDeployOperator(MxpipeOperator):
 
     def run_stage(self, context: Context) -> Manifest:
         """Start the server or let it reload."""
-        from mxpipe.serve import process
-
-        settings = self.hook.settings
-        place = settings.root / "server"
-        place.mkdir(parents=True, exist_ok=True)
-        handle = process.start(
-            registry_model=f"{self.model_name}@{self.alias}",
-            registry_options={"tracking_uri": settings.tracking_uri} if settings.tracking_uri else {},
-            state_file=place / f"{self.model_name}.json",
-            log_file=place / f"{self.model_name}.log",
-            port=int(self.port),
-        )
+        handle = serve_alias(self.hook.settings, self.model_name, self.alias, int(self.port))
         self.log.info("Version %s of %s at %s", handle.version, self.model_name, handle.url)
         return {**handle.to_json(), "infer_url": handle.infer_url, "model_name": self.model_name}
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """The server's own description."""
+        return {ServerLink: f"{manifest['url']}/v2"}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """What is served."""
+        return Lineage([Data(asset_uri("models", self.model_name, self.alias), manifest["version"])])
 
 
 class MxpipeServerCheckOperator(MxpipeOperator):
@@ -60,17 +87,25 @@ class MxpipeServerCheckOperator(MxpipeOperator):
     Args:
         server: What the deploy stage returned. Templated.
         snapshot_uri: Rows to ask for. Templated.
-        rows: How many, from the snapshot's start.
-        tolerance: Greatest allowed difference of a prediction.
+        rows: How many, from the snapshot's start. Templated.
+        tolerance: Greatest allowed difference of a prediction. Templated.
 
     Returns:
         ``rows, largest_difference, milliseconds`` (median of a request), ``url``, ``example`` (a request).
 
     Raises:
         AirflowFailException: A prediction differs: what is served is not what was judged.
+
+    Example:
+        >>> MxpipeServerCheckOperator(
+        ...     task_id="check_server",
+        ...     server="{{ ti.xcom_pull('deploy') }}",
+        ...     snapshot_uri="{{ ti.xcom_pull('split')['holdout_uri'] }}",
+        ... ).rows
+        256
     """
 
-    template_fields: Sequence[str] = ("conn_id", "server", "snapshot_uri")
+    template_fields: Sequence[str] = ("conn_id", "server", "snapshot_uri", "rows", "tolerance")
 
     def __init__(
         self,
@@ -100,7 +135,7 @@ class MxpipeServerCheckOperator(MxpipeOperator):
         name, version = self.server["model_name"], str(self.server["version"])
         model = load_model(registry.download(name, version, tracking_uri=settings.tracking_uri))
         names = [column.name for column in model.signature]
-        table = Snapshot.open(self.snapshot_uri).to_table(names).slice(0, self.rows)
+        table = Snapshot.open(self.snapshot_uri).to_table(names).slice(0, int(self.rows))
         columns = {column: table.column(column).to_pylist() for column in names}
         offline = np.asarray(model.predict(columns), dtype=np.float64).reshape(table.num_rows, -1)
         served, seconds = [], []
@@ -111,10 +146,11 @@ class MxpipeServerCheckOperator(MxpipeOperator):
             seconds.append(time.perf_counter() - began)
         online = np.asarray(served, dtype=np.float64).reshape(offline.shape)
         largest = float(np.max(np.abs(online - offline)))
-        if not largest <= self.tolerance:
+        tolerance = float(self.tolerance)
+        if not largest <= tolerance:
             raise AirflowFailException(
                 f"[server {self.server['url']}] predictions of {name} version {version} must be those of the"
-                f" registered model to within {self.tolerance:g}; they differ by {largest:g}."
+                f" registered model to within {tolerance:g}; they differ by {largest:g}."
             )
         self.log.info("%s rows over HTTP differ by %.2g at most from offline ones", table.num_rows, largest)
         return {

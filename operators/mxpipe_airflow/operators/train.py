@@ -50,7 +50,8 @@ class MxpipeTrainOperator(MxpipeOperator):
         spec: A :class:`mxpipe.train.TrainSpec` as JSON. Templated; strings inside may be XComs of earlier
             stages.
         partition: Names the piece of time trained for, e.g. ``2013-01``. Templated.
-        data_digest: Digest of all data that the specification refers to. Templated.
+        data_digest: Digest of all data that the specification refers to; by default one over its snapshots.
+            Templated.
         code_paths: Source files and folders that shape the training: part of K.
         builders: Model builders outside the model zoo that the job may import (``package.module:function``).
         callbacks: What follows the training, by name of the entry point group ``mxpipe.callbacks``, with its
@@ -67,6 +68,21 @@ class MxpipeTrainOperator(MxpipeOperator):
     Raises:
         AirflowFailException: The specification or the data are at fault, or time has run out.
         JobFailedError: The job ended for another reason; a retry resumes it.
+
+    Example:
+        >>> features = {"numeric": ["distance"], "label": "late"}
+        >>> train = MxpipeTrainOperator(
+        ...     task_id="train",
+        ...     spec={
+        ...         "model": {"builder": "logistic_regression"},
+        ...         "data": {"train": "{{ ti.xcom_pull('split')['train_uri'] }}", "features": features},
+        ...         "epochs": 5,
+        ...     },
+        ...     partition="2013-01",
+        ...     callbacks={"mlflow": {"experiment": "flights"}},
+        ...     deferrable=True,
+        ...     retries=3,
+        ... )
     """
 
     template_fields: Sequence[str] = (
@@ -86,7 +102,7 @@ class MxpipeTrainOperator(MxpipeOperator):
         *,
         spec: dict[str, Any],
         partition: str,
-        data_digest: str,
+        data_digest: str | None = None,
         code_paths: Sequence[str] = (),
         builders: Sequence[str] = (),
         callbacks: Mapping[str, Mapping[str, Any]] | None = None,
@@ -158,8 +174,9 @@ class MxpipeTrainOperator(MxpipeOperator):
         plain = spec.to_json()
         plain["data"] = {**plain["data"], "train": None, "validation": None}
         plain["checkpoint"] = None
+        data_digest = self.data_digest or _snapshots_digest(spec)
         return run_key(
-            dag_id, self.partition, self.data_digest, digest_json([plain, digest_code(self.code_paths)])
+            dag_id, self.partition, data_digest, digest_json([plain, digest_code(self.code_paths)])
         )
 
     def _intend(self, context: Context, launcher: Launcher, key: str, job_key: str) -> dict[str, Any]:
@@ -323,3 +340,11 @@ class MxpipeTrainOperator(MxpipeOperator):
             "rows_per_second": status.rows_per_second,
             "metrics": status.metrics,
         }
+
+
+def _snapshots_digest(spec: TrainSpec) -> str:
+    """One digest over the snapshots that a training reads."""
+    from mxpipe.data import Snapshot
+
+    uris = (spec.data.train, spec.data.validation)
+    return digest_json([Snapshot.open(uri).digest if uri else None for uri in uris])

@@ -1,0 +1,1 @@
+"""Notifications: tell people of decisions."""

@@ -1,0 +1,1 @@
+"""Sensors: wait within a DAG run for a registry or a monitor."""

@@ -38,6 +38,7 @@ class Preparation {
     place_stores();
     allocate();
     size_blocks();
+    if (result_.large) share_fetches();
     result_.instructions = program_.instructions.size();
     return std::move(result_);
   }
@@ -203,6 +204,7 @@ class Preparation {
   std::int32_t computed(const Instruction& instruction) {
     Step step;
     step.function = table_.operation(instruction.opcode, instruction.type);
+    step.weight = weight_of(instruction.opcode);
     if (step.function == nullptr) {
       fail(ErrorKind::internal, "program", name_of(instruction.opcode), " must have a meaning for ",
            name_of(instruction.type), ".");
@@ -211,6 +213,11 @@ class Preparation {
     const int count = source_count(instruction.opcode);
     for (int i = 0; i < count; ++i) sources[i] = source(instruction, i);
     return emit(step, result_type(instruction), std::span(sources, static_cast<std::size_t>(count)));
+  }
+
+  static std::int8_t weight_of(Opcode opcode) {
+    if (opcode >= Opcode::exp && opcode <= Opcode::softplus) return 2;
+    return opcode >= Opcode::add && opcode < Opcode::equal ? 1 : 0;
   }
 
   static RegisterType result_type(const Instruction& instruction) {
@@ -258,8 +265,26 @@ class Preparation {
         continue;
       }
       step.function = table_.store(dtype);
+      step.weight = step.streams ? 1 : 0;
       emit(step, register_type(dtype), std::span(&value, 1));
       values_.back().operand = to;
+    }
+  }
+
+  // Each input's next block comes into cache while a step computes on this one: the longest steps first.
+  void share_fetches() {
+    std::int32_t input = 0;
+    const auto next_direct = [&] {
+      while (input < static_cast<std::int32_t>(result_.inputs.size()) &&
+             result_.inputs[static_cast<std::size_t>(input)].access != Access::direct) {
+        ++input;
+      }
+      return input < static_cast<std::int32_t>(result_.inputs.size()) ? input++ : -1;
+    };
+    for (const int weight : {2, 1}) {
+      for (Step& step : result_.steps) {
+        if (step.weight == weight) step.ahead = next_direct();
+      }
     }
   }
 

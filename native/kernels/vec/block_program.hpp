@@ -35,6 +35,8 @@ struct Step {
   std::int32_t input = 0;    // fetch: which; random: the key
   std::int64_t integer = 0;  // random: added to the key's counter
   bool streams = false;      // compute: a copy to an output that may pass the caches by
+  std::int8_t weight = 0;  // compute: 0 cannot ask for memory by the way, 1 does little else, 2 computes long
+  std::int32_t ahead = -1;  // compute: the input whose next block it asks for
 };
 
 // How blocks find an input's elements.

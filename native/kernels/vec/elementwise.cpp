@@ -20,7 +20,6 @@ namespace {
 
 constexpr std::size_t kStackArena = 40 * 1024;
 constexpr std::size_t kTailBytes = kBlockPad * 8;
-constexpr std::size_t kLine = 64;               // bytes of a cache line
 constexpr std::size_t kStreamAlignment = 64;    // of destinations that pass the caches by
 constexpr std::int64_t kTileOfRow = 16 * 1024;  // elements of a long row that are one thread's work
 
@@ -62,18 +61,6 @@ class BlockRunner {
     const void* output = outputs_[static_cast<std::size_t>(step.destination.index)];
     return reinterpret_cast<std::uintptr_t>(destination) % kStreamAlignment == 0 &&
            std::ranges::find(inputs_, output) == inputs_.end();
-  }
-
-  // Asks for a part of what the next block reads: memory is then busy while this block is computed.
-  void fetch_ahead(std::size_t step, std::int64_t next, std::int64_t count) const {
-    const std::size_t steps = program_.steps.size(), inputs = program_.inputs.size();
-    for (std::size_t i = step * inputs / steps; i < (step + 1) * inputs / steps; ++i) {
-      const InputPlan& input = program_.inputs[i];
-      if (input.access != Access::direct) continue;
-      const std::byte* from = input_at(i, next);
-      const auto bytes = static_cast<std::size_t>(count) * input.element_bytes;
-      for (std::size_t line = 0; line < bytes; line += kLine) __builtin_prefetch(from + line, 0, 2);
-    }
   }
 
   std::size_t register_bytes() const {
@@ -186,10 +173,8 @@ class BlockRunner {
   }
 
   void execute(std::int64_t done, std::int64_t count) {
-    const std::int64_t next = std::min(done + count, last_), ahead = std::min(program_.block, last_ - next);
-    for (std::size_t number = 0; number < program_.steps.size(); ++number) {
-      const Step& step = program_.steps[number];
-      if (program_.large && !in_tail_) fetch_ahead(number, next, ahead);
+    const std::int64_t next = done + count;
+    for (const Step& step : program_.steps) {
       std::byte* destination = resolve(step.destination, done);
       if (step.kind == StepKind::compute) {
         BlockCall call;
@@ -199,6 +184,12 @@ class BlockRunner {
           call.steps[i] = step.sources[i].place == Place::splat ? 0 : 1;
         }
         call.count = count;
+        call.ahead = registers_;
+        if (step.ahead >= 0 && next < last_ && !in_tail_) {
+          const auto input = static_cast<std::size_t>(step.ahead);
+          call.ahead = input_at(input, next);
+          call.ahead_bytes = static_cast<std::int64_t>(program_.inputs[input].element_bytes);
+        }
         (step.streams && may_stream(step, destination) ? table_.stream : step.function)(call);
       } else if (step.kind == StepKind::fetch) {
         fetch(step, destination, done, count);

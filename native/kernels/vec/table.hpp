@@ -26,6 +26,10 @@ struct BlockCall {
   const void* sources[3] = {};
   std::int64_t steps[3] = {1, 1, 1};  // 1: a block of values; 0: a splat
   std::int64_t count = 0;             // elements, a multiple of kBlockPad
+  // Memory that is to come into cache by the way: `ahead_bytes` an element from here on (0: always this
+  // line).
+  const void* ahead = nullptr;
+  std::int64_t ahead_bytes = 0;
 };
 using BlockFunction = void (*)(const BlockCall&);
 

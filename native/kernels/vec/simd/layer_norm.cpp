@@ -1,6 +1,6 @@
 // Rows of layer_norm and rms_norm and of their gradients, of 32 or 16 bits; float32 arithmetic.
-// Bytes: each operand once from memory; a row stays in L1 for its second pass. Operations: 5 to 10 an
-// element.
+// Bytes: each operand once from memory; a row stays in L1 for its second pass, in which large data asks for
+// the next row. Operations: 5 to 10 an element.
 #include "kernels/vec/simd/functions.hpp"
 #include "kernels/vec/simd/lanes.hpp"
 #include "kernels/vec/simd/storage.hpp"
@@ -72,6 +72,7 @@ void forward(const LayerNormCall& call) {
         result = result * gamma;
       }
       write<S, streams, whole>(y + i, lanes, result);
+      if constexpr (streams) fetch(x + call.width + i);
     });
   }
 }
@@ -120,6 +121,10 @@ void backward_rows(const LayerNormCall& call, int64_t first) {
       if constexpr (centered) inner = inner - mean_sum;
       const f32 result = fma(n, splat<f32>(-mean_product), inner) * call.rstd[first + row];
       write<S, streams, whole>(to + row * call.width + i, lanes, result);
+      if constexpr (streams) {
+        fetch(x + (rows + row) * call.width + i);
+        fetch(g + (rows + row) * call.width + i);
+      }
     });
   }
 }

@@ -1,10 +1,12 @@
 // Elementary functions on vectors of float32, within a few units in the last place; NaN and infinities as in
-// C. Coefficients: Cephes (S. Moshier) for exp, log, sin, cos; N. Juffa's two-piece fit for erf. float64 goes
+// C. Coefficients: Cephes (S. Moshier) for exp, log, sin, cos; N. Juffa's two-piece fit for erf. Where a
+// vector can look up 32 entries at once (AVX-512), erf and tanh are one polynomial of a table. float64 goes
 // lane by lane through the C library: it is rare, and right.
 #pragma once
 
 #include <cmath>
 
+#include "kernels/vec/simd/math_tables.hpp"
 #include "kernels/vec/simd/vec.hpp"
 
 namespace mxpipe::MXPIPE_ISA {
@@ -102,19 +104,31 @@ inline f32 log1p(f32 x) {
   return select(x == 0.0f, x, select(special, plain, plain - correction));
 }
 
+#if defined(__AVX512F__)
+// An odd function that is 1 from `last` on, by a table of math_tables.hpp with entries at multiples of
+// `step`.
+template <int rows>
+inline f32 by_table(f32 x, const float (&table)[rows][32], float step, float last) {
+  const f32 t = minimum(splat<f32>(last), absolute(x));  // NaN stays
+  const f32 shift = splat<f32>(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the nearest integer
+  const f32 shifted = fma(t, splat<f32>(1.0f / step), shift);
+  const f32 distance = fma(shifted - shift, splat<f32>(-step), t);
+  const auto row = [&](int i) {
+    const __m512 low = _mm512_load_ps(table[i]), high = _mm512_load_ps(table[i] + 16);
+    return f32(_mm512_permutex2var_ps(low, __m512i(bits<i32>(shifted)), high));
+  };
+  f32 y = row(rows - 1);
+#pragma GCC unroll 8
+  for (int i = rows - 2; i >= 0; --i) y = fma(y, distance, row(i));
+  return with_sign_of(y, x);
+}
+
+inline f32 tanh(f32 x) { return by_table(x, kTanhTable, 2.0f / 7.0f, 8.9f); }
+inline f32 erf(f32 x) { return by_table(x, kErfTable, 0.125f, 3.9f); }
+#else
 inline f32 tanh(f32 x) {
   const f32 t = expm1(-2.0f * absolute(x));
   return select(x == x, with_sign_of(-t / (t + 2.0f), x), x);
-}
-
-inline f32 sigmoid(f32 x) {
-  const f32 e = exp(-absolute(x));
-  return select(x >= 0.0f, splat<f32>(1.0f), e) / (e + 1.0f);
-}
-
-inline f32 softplus(f32 x) {
-  const f32 rest = log1p(exp(-absolute(x)));
-  return select(x > 0.0f, x, f32{}) + select(x == x, rest, x);
 }
 
 inline f32 erf(f32 x) {
@@ -137,6 +151,14 @@ inline f32 erf(f32 x) {
   near = fma(near, s, splat<f32>(1.28379166e-1f));
   near = fma(near, x, x);
   return select(x == x, select(t > 0.927734375f, far, near), x);
+}
+#endif
+
+inline f32 sigmoid(f32 x) { return 1.0f / (exp(-x) + 1.0f); }
+
+inline f32 softplus(f32 x) {
+  const f32 rest = log1p(exp(-absolute(x)));
+  return select(x > 0.0f, x, f32{}) + select(x == x, rest, x);
 }
 
 // sin(x + quarter pi / 2): range reduction by pi/2 in three parts is good up to 8192; larger lanes take the C

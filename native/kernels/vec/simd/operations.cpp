@@ -20,8 +20,10 @@ void unary(const BlockCall& call) {
   const T* a = static_cast<const T*>(call.sources[0]);
   T* destination = static_cast<T*>(call.destination);
   const int64_t step = call.steps[0];
+  const char* ahead = static_cast<const char*>(call.ahead);
   for (int64_t i = 0; i < call.count; i += kLanes<T>) {
     store(destination + i, Operation::apply(load<Vec<T>>(a + i * step)));
+    fetch(ahead + i * call.ahead_bytes);
   }
 }
 
@@ -32,8 +34,10 @@ void binary(const BlockCall& call) {
   T* destination = static_cast<T*>(call.destination);
   const int64_t step_a = call.steps[0];
   const int64_t step_b = call.steps[1];
+  const char* ahead = static_cast<const char*>(call.ahead);
   for (int64_t i = 0; i < call.count; i += kLanes<T>) {
     store(destination + i, Operation::apply(load<Vec<T>>(a + i * step_a), load<Vec<T>>(b + i * step_b)));
+    fetch(ahead + i * call.ahead_bytes);
   }
 }
 

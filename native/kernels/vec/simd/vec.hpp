@@ -68,6 +68,8 @@ inline void store_past_caches(float* to, f32 v) {
   store(to, v);
 #endif
 }
+// Into the second level of the caches, without waiting.
+inline void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 template <typename V, typename T>
 inline V splat(T value) {
   return V{} + value;  // not for -0.0

@@ -8,7 +8,9 @@
 ``spool``      what the callback queues on disk; ``sender`` sends it
 ``registry``   register once for a key, move an alias with a check, roll back
 ``resolver``   the registry behind ``mxpipe serve --models-from-registry``
+``deployments``  ``mlflow deployments ... -t mxpipe``: models served on this machine
 ``context``    tags of the Airflow task on every run it starts
+``lineage``    the snapshots of a training; ``dataset`` and ``dataset_source`` show them to MLflow
 ============  =====================================================================================
 
 MLflow takes seconds to import, so that this module loads the flavor on first use and the others import MLflow

@@ -36,8 +36,11 @@ def environment(state: Path = STATE) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "2",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # Its parts share one SQLite file: who finds it locked waits his turn.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # A supervisor may notice the end of its task only after this time; 5 s by default.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": secret(home / "jwt_secret"),
         "AIRFLOW_CONN_MXPIPE_DEFAULT": json.dumps(connection),
         "MLFLOW_TRACKING_URI": tracking_uri(state),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from mxpipe.errors import JobNotFoundError
@@ -90,23 +91,29 @@ class MxpipeJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, logging progress; fire once."""
+        begun = time.monotonic()
+        state = await self._wait()
+        # A supervisor may report that its task has deferred this long after the fact. Were the task at work
+        # again by then, the scheduler would take the report for the end of that work, and fail the attempt.
+        reported = conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1
+        await asyncio.sleep(max(0.0, begun + reported - time.monotonic()))
+        yield TriggerEvent({"job_id": self.job_id, "state": state})
+
+    async def _wait(self) -> str:
         progress = ProgressLog(self.log, self.progress_interval)
         while True:
             try:
                 status = await self._look()
             except JobNotFoundError as error:
                 self.log.error("%s", error)
-                yield TriggerEvent({"job_id": self.job_id, "state": GONE})
-                return
+                return GONE
             progress.show(status)
             if not status.state.is_active:
-                yield TriggerEvent({"job_id": self.job_id, "state": status.state.value})
-                return
+                return status.state.value
             if self.deadline is not None and time.time() >= self.deadline:
                 self.log.error("Job %s has run out of time; cancelling it", self.job_id)
                 await asyncio.to_thread(self._jobs.cancel, self.job_id)
-                yield TriggerEvent({"job_id": self.job_id, "state": TIMED_OUT})
-                return
+                return TIMED_OUT
             await asyncio.sleep(self.poll_interval)
 
     async def _look(self) -> JobStatus:

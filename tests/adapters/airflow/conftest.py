@@ -34,6 +34,7 @@ VARIABLES = {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "0",
     "AIRFLOW__API_AUTH__JWT_SECRET": "0" * 128,
     "AIRFLOW_CONN_MXPIPE_DEFAULT": json.dumps(
         {"conn_type": "mxpipe", "extra": {"root": str(ROOT), "tracking_uri": f"sqlite:///{HOME}/mlflow.db"}}

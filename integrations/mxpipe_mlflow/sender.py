@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe.errors import TrackingError
+from mxpipe.errors import StorageError, TrackingError
 from mxpipe_mlflow.client import KEY_TAG, make_client, quoted
 from mxpipe_mlflow.spool import Record, Spool
 
@@ -145,8 +145,6 @@ class Sender:
         if first.kind == "start":
             self._start(first.fields)
         elif first.kind == "end":
-            if first.fields["status"] is None:  # whoever opened the run ends it
-                return
             self._client.set_terminated(
                 self._known_run(), first.fields["status"], end_time=round(first.fields["time"] * 1000)
             )
@@ -157,25 +155,11 @@ class Sender:
     def _start(self, fields: Mapping[str, Any]) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id = self._run_id = self._open_run(fields)
-        self._client.log_batch(run_id, tags=[RunTag("mxpipe.attempt", str(fields["attempt"]))])
-        if inputs := fields.get("inputs"):
-            from mxpipe_mlflow.dataset import dataset_inputs
-
-            self._client.log_inputs(run_id, dataset_inputs(inputs))  # the same again changes nothing
-        parameters = [Param(name, value[:_PARAMETER_LENGTH]) for name, value in fields["parameters"].items()]
-        for begin in range(0, len(parameters), _PARAMETERS_IN_A_BATCH):
-            self._client.log_batch(run_id, params=parameters[begin : begin + _PARAMETERS_IN_A_BATCH])
-
-    def _open_run(self, fields: Mapping[str, Any]) -> str:
-        """The run that the record names, the key's own opened again, or a new one."""
-        given: str | None = fields.get("run_id")
-        run_id = given or find_run_id(self._client, fields["experiment"], fields["key"])
+        run_id = find_run_id(self._client, fields["experiment"], fields["key"])
         if run_id != self._run_id:
             self._last_steps = None
         if run_id is None:
-            self._last_steps = {}
-            return create_run(
+            run_id = create_run(
                 self._client,
                 fields["experiment"],
                 fields["key"],
@@ -183,9 +167,14 @@ class Sender:
                 tags=fields["tags"],
                 start_time=fields["time"],
             )
-        if not given:
+            self._last_steps = {}
+        else:
             self._client.update_run(run_id, status="RUNNING")
-        return run_id
+        self._run_id = run_id
+        self._client.log_batch(run_id, tags=[RunTag("mxpipe.attempt", str(fields["attempt"]))])
+        parameters = [Param(name, value[:_PARAMETER_LENGTH]) for name, value in fields["parameters"].items()]
+        for begin in range(0, len(parameters), _PARAMETERS_IN_A_BATCH):
+            self._client.log_batch(run_id, params=parameters[begin : begin + _PARAMETERS_IN_A_BATCH])
 
     def _known_run(self) -> str:
         if self._run_id is None:
@@ -257,6 +246,7 @@ class BackgroundSender:
         self._finish = threading.Event()
         self._give_up_at = math.inf
         self._sent_all = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-sender", daemon=True)
         self._thread.start()
 
@@ -264,7 +254,8 @@ class BackgroundSender:
         """Send what is left, for at most so many seconds; whether all was sent."""
         self._give_up_at = time.monotonic() + timeout
         self._finish.set()
-        return self._sent_all.wait(timeout)
+        self._ended.wait(timeout)
+        return self._sent_all.is_set()
 
     def _run(self) -> None:
         try:
@@ -272,6 +263,8 @@ class BackgroundSender:
                 self._send_until_finished(held)
         except Exception:
             logger.exception("the MLflow sender ended; its records stay on disk")
+        finally:
+            self._ended.set()
 
     def _send_until_finished(self, held: ExitStack) -> None:
         sender, pause = None, self._interval
@@ -282,11 +275,12 @@ class BackgroundSender:
                     held.enter_context(self._spool.sending())
                     sender = Sender(self._spool, self._tracking_uri)
                 sender.send_pending()
-            except TrackingError as error:
-                if time.monotonic() > self._give_up_at:
+            except (TrackingError, StorageError) as error:
+                # A disk that is full now, as a server that is away, may be there again before the end.
+                if time.monotonic() > self._give_up_at or (finishing and isinstance(error, StorageError)):
                     return
                 pause = min(max(1.0, 2 * pause), _LONGEST_PAUSE_SECONDS)
-                logger.warning("MLflow is away, trying again in %.0f s: %s", pause, error)
+                logger.warning("MLflow cannot be told, trying again in %.0f s: %s", pause, error)
                 if finishing:  # only the time that `finish` waits is left: the pause above is over at once
                     time.sleep(0.5)
             else:

@@ -15,11 +15,11 @@ import os
 import sys
 from pathlib import Path
 
-from mxpipe.errors import LeaseHeldError, MxpipeError
+from mxpipe.errors import LeaseHeldError, MxpipeError, StorageError
 from mxpipe.jobs import JobState
 from mxpipe.train.run_directory import RunDirectory
 from mxpipe_mlflow.spool import Spool
-from mxpipe_mlflow.tracking import _STATUS, replay
+from mxpipe_mlflow.tracking import _STATUS, end_run, replay
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +60,14 @@ def settle(run_directory: str | Path, state: JobState, *, tracking_uri: str | No
                 spool = Spool(run.path)
                 spool.append("end", status=_STATUS.get(state, "KILLED"), error=None)
                 spool.close()
+        return replay(run.path, tracking_uri=tracking_uri) > 0
     except LeaseHeldError:
         return False
-    return replay(run.path, tracking_uri=tracking_uri) > 0
+    except StorageError as error:  # the disk is full: the end is told without it, the metrics must wait
+        logger.warning("%s", error)
+        start = Spool(run.path).first()
+        status = _STATUS.get(state, "KILLED")
+        return end_run(start.fields["experiment"], start.fields["key"], status, tracking_uri=tracking_uri)
 
 
 def _last_record(run_directory: Path) -> str | None:

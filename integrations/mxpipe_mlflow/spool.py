@@ -96,6 +96,18 @@ class Spool:
                     continue
         return records
 
+    def first(self) -> Record:
+        """The record that everything begins with: ``start``.
+
+        Raises:
+            TrackingError: Nothing was ever queued.
+        """
+        everything = Spool(self._records_path.parent)
+        everything.sent = 0
+        for record in everything.pending(limit=1):
+            return record
+        raise TrackingError(f"[{self._records_path}] a spool must begin with a start; got an empty one.")
+
     def mark_sent(self, position: int, run_id: str | None) -> None:
         """Note that everything before a byte position has been sent.
 

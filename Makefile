@@ -11,7 +11,7 @@ STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 
-.PHONY: help install run ui stop test slow check format bench bench-quick bench-compare asan tsan portable clean
+.PHONY: help install run ui stop test slow faults pages check format bench bench-quick bench-compare asan tsan portable clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -34,8 +34,14 @@ stop: ## Stop the inference server that `make run` left running
 test: $(STAMP) ## All tests but the slow ones
 	@$(PYTHON) -m pytest $(PYTEST)
 
-slow: $(STAMP) ## The slow tests: three months end to end, Spark's and MLflow's long ways
+slow: $(STAMP) ## The slow tests: three months end to end, Spark's and MLflow's long ways, faults and pages
 	@$(PYTHON) -m pytest -m slow
+
+faults: $(STAMP) ## Kill, fill, lock and race trainings in a whole Airflow; prints what became of each
+	@$(PYTHON) -m pytest -m slow tests/faults
+
+pages: $(STAMP) ## Airflow's pages in a headless Chromium, if there is one; SCREENSHOTS=docs/images takes pictures
+	@MXPIPE_SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(PYTHON) -m pytest -m slow tests/pages
 
 check: $(STAMP) ## Style, types, layers: what a change must pass before it is read
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/check.sh

@@ -38,7 +38,7 @@ class RandomShift(gluon.HybridBlock):
         padded = np.concatenate([edges[0], x, edges[1]], axis=axis)
         choice = np.floor(np.random.uniform(0, 2 * largest + 1, size=(x.shape[0], 1, 1, 1)))
         window = [slice(None)] * 4
-        moved = 0.0
+        moved: Any = 0.0
         for shift in range(2 * largest + 1):
             window[axis] = slice(shift, shift + size)
             moved = moved + padded[tuple(window)] * (choice == shift).astype("float32")

@@ -38,6 +38,7 @@ def split_snapshot(
     *,
     column: str | None = None,
     at: Boundary | None = None,
+    until: Boundary | None = None,
     predicate: Predicate | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Split:
@@ -48,7 +49,8 @@ def split_snapshot(
         train_uri: Where the training part is published.
         holdout_uri: Where the holdout is published.
         column: Rows with a value below ``at`` are for training, all others are holdout.
-        at: The first value of the holdout; ISO text is understood for dates and timestamps.
+        at: The first value of the holdout; text is understood for dates, timestamps and numbers.
+        until: The first value that belongs to neither part: a window of a backtest ends there.
         predicate: Instead of ``column`` and ``at``: takes an Arrow table and gives a bool per row, True for
             the holdout. It must be a function of the rows alone.
         metadata: Notes for both manifests; part of the digests.
@@ -66,27 +68,36 @@ def split_snapshot(
         ...     split.train.num_rows, split.holdout.num_rows
         (3, 1)
     """
-    if (predicate is None) == (column is None or at is None):
+    if (predicate is None) == (column is None or at is None) or (predicate and until is not None):
         raise DataError("[split] either column and at, or predicate must be given; got both or neither.")
     rule: dict[str, Any] = {"source": snapshot.digest}
+    outside: Predicate | None = None
     if predicate is None:
         assert column is not None
         boundary = _boundary(snapshot, column, at)
         rule |= {"column": column, "at": str(boundary)}
         predicate = _at_or_after(snapshot, column, boundary)
+        if until is not None:
+            end = _boundary(snapshot, column, until)
+            rule |= {"until": str(end)}
+            outside = _at_or_after(snapshot, column, end)
     else:
         rule |= {"predicate": getattr(predicate, "__qualname__", type(predicate).__name__)}
     parts = {}
     for name, uri, wanted in (("train", train_uri, False), ("holdout", holdout_uri, True)):
-        rows = _filtered(snapshot, predicate, wanted)
+        rows = _filtered(snapshot, predicate, wanted, outside)
         notes = {**(metadata or {}), "split": {**rule, "part": name}}
         parts[name] = write_snapshot(uri, rows, metadata=notes)
     return Split(**parts)
 
 
-def _filtered(snapshot: Snapshot, predicate: Predicate, wanted: bool) -> Iterator[pyarrow.Table]:
+def _filtered(
+    snapshot: Snapshot, predicate: Predicate, wanted: bool, outside: Predicate | None
+) -> Iterator[pyarrow.Table]:
     arrow, functions = _arrow.pyarrow_module(), _arrow.compute()
     for table in snapshot.tables():
+        if outside is not None:
+            table = table.filter(functions.invert(outside(table)))
         chosen = predicate(table)
         if not isinstance(chosen, arrow.Array | arrow.ChunkedArray):
             chosen = arrow.array(chosen, type=arrow.bool_())
@@ -130,6 +141,10 @@ def _boundary(snapshot: Snapshot, column: str, at: Any) -> Any:
                 value = moment
             if data_type != arrow.date32():
                 value = value if data_type.tz is None or value.tzinfo else value.replace(tzinfo=datetime.UTC)
+        if isinstance(value, str) and not arrow.types.is_string(
+            data_type
+        ):  # a number, as a template gives it
+            return arrow.scalar(value).cast(data_type).as_py()
         return arrow.scalar(value, type=data_type).as_py()
     except (TypeError, ValueError, arrow.ArrowException) as error:
         raise SchemaError(

@@ -67,6 +67,25 @@ def test_holdout_is_strictly_later(snapshot: Snapshot, tmp_path: Path, column: s
     assert (rule["source"], rule["column"], rule["part"]) == (snapshot.digest, column, "holdout")
 
 
+def test_a_window_of_a_backtest_ends(snapshot: Snapshot, tmp_path: Path):
+    window = {"column": "day", "at": "2013-01-10", "until": "2013-01-17"}
+    split = split_snapshot(snapshot, tmp_path / "train", tmp_path / "holdout", **window)
+    days = [part.to_table(["day"]).column("day").to_pylist() for part in (split.train, split.holdout)]
+    assert (max(days[0]), min(days[1]), max(days[1])) == tuple(
+        datetime.date(2013, 1, day) for day in (9, 10, 16)
+    )
+    assert len(days[0]) + len(days[1]) < snapshot.num_rows
+    assert split.holdout.metadata["split"]["until"] == "2013-01-17"
+
+
+def test_a_number_may_come_as_text(tmp_path: Path):
+    numbered = write_snapshot(tmp_path / "rows", {"number": np.arange(10, dtype=np.int32)})
+    split = split_snapshot(numbered, tmp_path / "train", tmp_path / "holdout", column="number", at="7")
+    assert split.holdout.to_table()["number"].to_pylist() == [7, 8, 9]
+    with pytest.raises(SchemaError, match="boundary of column 'number' must be a int32; got 'seven'"):
+        split_snapshot(numbered, tmp_path / "t", tmp_path / "h", column="number", at="seven")
+
+
 def test_a_split_is_rebuilt_identically(snapshot: Snapshot, tmp_path: Path):
     splits = [
         split_snapshot(snapshot, tmp_path / f"t{i}", tmp_path / f"h{i}", column="day", at="2013-01-25")

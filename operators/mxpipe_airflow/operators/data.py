@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mxpipe.data import Snapshot
 
 
-def split_once(snapshot: Snapshot, place: Path, column: str, at: str) -> tuple[Snapshot, Snapshot]:
+def split_once(
+    snapshot: Snapshot, place: Path, column: str, at: str, until: str | None = None
+) -> tuple[Snapshot, Snapshot]:
     """Split a snapshot in time, or find the same split again.
 
     Args:
@@ -25,16 +27,20 @@ def split_once(snapshot: Snapshot, place: Path, column: str, at: str) -> tuple[S
         place: Directory of all splits.
         column: An ordered column.
         at: The first value of the later part.
+        until: The first value that belongs to neither part.
 
     Returns:
         The rows before and those after.
     """
     from mxpipe.data import split_snapshot
 
-    folder = place / digest_json([snapshot.digest, column, at])[:16]
+    rule = [snapshot.digest, column, at] if until is None else [snapshot.digest, column, at, until]
+    folder = place / digest_json(rule)[:16]
     before, after = snapshot_at(str(folder / "train")), snapshot_at(str(folder / "holdout"))
     if before is None or after is None:
-        split = split_snapshot(snapshot, folder / "train", folder / "holdout", column=column, at=at)
+        split = split_snapshot(
+            snapshot, folder / "train", folder / "holdout", column=column, at=at, until=until
+        )
         before, after = split.train, split.holdout
     return before, after
 
@@ -133,6 +139,7 @@ class MxpipeSplitOperator(MxpipeOperator):
         snapshot_uri: The snapshot. Templated.
         column: An ordered column.
         at: The first value of the holdout. Templated.
+        until: The first value that belongs to neither part: a window of a backtest ends there. Templated.
 
     Returns:
         ``train_uri, holdout_uri``, their digests and rows, and one ``digest`` over both.
@@ -146,20 +153,24 @@ class MxpipeSplitOperator(MxpipeOperator):
         ... )
     """
 
-    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "column", "at")
+    template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "column", "at", "until")
 
-    def __init__(self, *, snapshot_uri: str, column: str, at: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, snapshot_uri: str, column: str, at: str, until: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.snapshot_uri = snapshot_uri
         self.column = column
         self.at = at
+        self.until = until
 
     def run_stage(self, context: Context) -> Manifest:
         """Split, or find the same split again."""
         from mxpipe.data import Snapshot
 
         snapshot = Snapshot.open(self.snapshot_uri)
-        train, holdout = split_once(snapshot, self.hook.settings.root / "splits", self.column, self.at)
+        place = self.hook.settings.root / "splits"
+        train, holdout = split_once(snapshot, place, self.column, self.at, self.until)
         self.log.info("%s rows to train on, %s to judge by", f"{train.num_rows:,}", f"{holdout.num_rows:,}")
         return {
             "train_uri": train.uri,

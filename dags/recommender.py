@@ -1,0 +1,103 @@
+"""### How will a user rate a film?
+
+One run is one year of MovieLens ratings. Each year the pipeline takes all ratings so far, trains a network
+with an embedding for each user and film on all but the year's last half, compares it there with the
+champion of the year before, and predicts that half's ratings with whichever is better.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+from ratings import features
+from ratings.rows import ratings_until, source_files
+
+from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
+from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
+from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
+from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator
+from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
+from mxpipe_airflow.operators.train import MxpipeTrainOperator
+
+MODEL = "recommender"
+CODE = [str(Path(__file__).parent / "ratings" / name) for name in ("rows.py", "features.py")]
+YEAR = "{{ params.year }}"
+
+with DAG(
+    dag_id="recommender",
+    description="Retrain and judge a recommender of films, year by year",
+    doc_md=__doc__,
+    schedule=None,  # the ratings end in 2016: a year is replayed by hand
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=20)},
+    params={"year": Param(2000, type="integer", minimum=1999, maximum=2016, description="The year")},
+    tags=["mxpipe", "ratings"],
+) as dag:
+    champion = MxpipeResolveChampionOperator(
+        task_id="resolve_champion", model_name=MODEL, partition=YEAR, sources=source_files, code_paths=CODE
+    )
+    rows = MxpipeTableIngestOperator(
+        task_id="ingest",
+        table=ratings_until,
+        partition=YEAR,
+        arguments={"before": "{{ params.year + 1 }}-01-01"},
+        sources=source_files,
+        code_paths=CODE,
+    )
+    validated = MxpipeValidateOperator(
+        task_id="validate",
+        snapshot_uri=rows.output["uri"],
+        expectations=features.EXPECTATIONS,
+        reference_uri=champion.output["train_snapshot"],
+        recent={"column": "date", "at": f"{YEAR}-01-01"},
+    )
+    split = MxpipeSplitOperator(
+        task_id="split",
+        snapshot_uri=validated.output["snapshot_uri"],
+        column="date",
+        at=f"{YEAR}-07-01",
+    )
+    candidate = MxpipeTrainOperator(
+        task_id="train",
+        spec=features.training(str(split.output["train_uri"])),
+        partition=YEAR,
+        data_digest=split.output["digest"],
+        code_paths=CODE,
+        callbacks={"mlflow": {"experiment": MODEL, "run_name": YEAR}},
+        deferrable=True,
+        poll_interval=1.0,
+        progress_interval=3.0,
+        timeout=timedelta(hours=1),
+        retries=3,
+    )
+    evaluation = MxpipeEvaluateOperator(
+        task_id="evaluate",
+        candidate=candidate.output,
+        champion=champion.output,
+        holdout_uri=split.output["holdout_uri"],
+        holdout_digest=split.output["holdout_digest"],
+        label_column=features.LABEL,
+        task="regression",
+        metric=features.POLICY["metric"],
+        baseline_column=features.BASELINE,
+        groups=["user"],  # the ratings of one user share a mood
+    )
+    verdict = MxpipeGateOperator(task_id="gate", evaluation=evaluation.output, policy=features.POLICY)
+    registered = MxpipeRegisterOperator(
+        task_id="register",
+        model_name=MODEL,
+        candidate=candidate.output,
+        split=split.output,
+        champion=champion.output,
+        verdict=verdict.output,
+        experiment=MODEL,
+    )
+    promoted = MxpipePromoteOperator(
+        task_id="promote",
+        model_name=MODEL,
+        registered=registered.output,
+        champion=champion.output,
+        verdict=verdict.output,
+    )

@@ -2,11 +2,15 @@
 
 ============  =====================================================================================
 ``flavor``     save, log and load models; this package itself is the flavor (``mxpipe_mlflow.log_model``)
+``pyfunc``     a model behind MLflow's generic interface, and its settings (``model_config``)
+``signature``  MLflow's signature of a model's columns or tensors
 ``tracking``   :class:`MlflowCallback` for :func:`mxpipe.train.fit`
 ``spool``      what the callback queues on disk; ``sender`` sends it
 ``registry``   register once for a key, move an alias with a check, roll back
 ``resolver``   the registry behind ``mxpipe serve --models-from-registry``
+``deployments``  ``mlflow deployments ... -t mxpipe``: models served on this machine
 ``context``    tags of the Airflow task on every run it starts
+``lineage``    the snapshots of a training; ``dataset`` and ``dataset_source`` show them to MLflow
 ============  =====================================================================================
 
 MLflow takes seconds to import, so that this module loads the flavor on first use and the others import MLflow
@@ -15,12 +19,12 @@ where they need it: training starts without waiting for it.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mxpipe_mlflow.flavor import (
         FLAVOR_NAME,
-        PyfuncModel,
         _load_pyfunc,
         get_default_conda_env,
         get_default_pip_requirements,
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
         log_model,
         save_model,
     )
+    from mxpipe_mlflow.pyfunc import PyfuncModel
+    from mxpipe_mlflow.signature import infer_signature
 
 __all__ = [
     "FLAVOR_NAME",
@@ -35,15 +41,16 @@ __all__ = [
     "_load_pyfunc",
     "get_default_conda_env",
     "get_default_pip_requirements",
+    "infer_signature",
     "load_model",
     "log_model",
     "save_model",
 ]
 
+_ELSEWHERE = {"PyfuncModel": "pyfunc", "infer_signature": "signature"}  # all others are in the flavor
+
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from mxpipe_mlflow import flavor
-
-        return getattr(flavor, name)
+        return getattr(import_module(f"mxpipe_mlflow.{_ELSEWHERE.get(name, 'flavor')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

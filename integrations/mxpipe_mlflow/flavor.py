@@ -2,7 +2,8 @@
 
 What enters: a :class:`mxpipe.model.Model`, or the folder it was saved to. What leaves: an MLflow model whose
 ``model/`` holds that folder byte for byte (``model.json``, ``weights.safetensors``; no pickle), with a
-signature of the raw feature columns. Called through the package: ``mxpipe_mlflow.log_model(model)``.
+signature of the raw feature columns or of the tensors. Called through the package:
+``mxpipe_mlflow.log_model(model)``.
 
 :func:`load_model` runs no code that a model brought along; pyfunc puts ``code_paths`` on the import path, as
 MLflow's pyfunc always does.
@@ -10,25 +11,21 @@ MLflow's pyfunc always does.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from mlflow import pyfunc
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from mlflow.models.utils import _save_example
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking._model_registry import DEFAULT_AWAIT_MAX_SLEEP_SECONDS
 from mlflow.tracking.artifact_utils import _download_artifact_from_uri
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.utils.environment import (
     _CONDA_ENV_FILE_NAME,
     _CONSTRAINTS_FILE_NAME,
@@ -53,33 +50,28 @@ import mxpipe_mlflow
 from mxpipe.errors import ModelFormatError
 from mxpipe.model import Model, model_digest
 from mxpipe.model import load_model as load_model_folder
+from mxpipe_mlflow.pyfunc import DEFAULT_MODEL_CONFIG, ModelConfig, PyfuncModel
+from mxpipe_mlflow.signature import infer_signature
+
+logger = logging.getLogger(__name__)
 
 FLAVOR_NAME = "mxpipe"
 
 # A constant rather than a setting read back from MLmodel: a path found in a file decides nothing.
 _FOLDER = "model"
 
-_TYPES: Mapping[str, DataType] = {
-    "bool": DataType.boolean,
-    "int8": DataType.integer,
-    "int16": DataType.integer,
-    "int32": DataType.integer,
-    "int64": DataType.long,
-    "uint8": DataType.integer,
-    "uint16": DataType.integer,
-    "uint32": DataType.long,
-    "float32": DataType.float,
-    "float64": DataType.double,
-    "string": DataType.string,
-}
-
 
 def get_default_pip_requirements() -> list[str]:
     """What a model's environment needs besides MLflow: mxpipe itself, at the version that saved it."""
+    version = _own_version()
+    return [f"mxpipe=={version}" if version else "mxpipe"]
+
+
+def _own_version() -> str | None:
     try:
-        return [f"mxpipe=={distribution_version('mxpipe')}"]
+        return distribution_version("mxpipe")
     except PackageNotFoundError:  # run from a source tree that is not installed
-        return ["mxpipe"]
+        return None
 
 
 def get_default_conda_env() -> dict[str, Any]:
@@ -100,6 +92,7 @@ def save_model(
     extra_pip_requirements: list[str] | str | None = None,
     metadata: dict[str, Any] | None = None,
     extra_files: list[str] | None = None,
+    model_config: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a model as an MLflow model on the local disk.
 
@@ -109,19 +102,23 @@ def save_model(
         conda_env: Conda environment, instead of the default.
         code_paths: Python files that pyfunc loading puts on the import path.
         mlflow_model: MLflow model to add this flavor to.
-        signature: None for the model's own raw columns; False for no signature.
-        input_example: Rows that the model can score (pandas DataFrame, or mapping of columns); tried before
-            saving.
+        signature: None for the model's own raw columns or tensors; False for no signature.
+        input_example: Rows that the model can score (pandas DataFrame, mapping of columns, array, or mapping
+            of arrays); tried before saving.
         pip_requirements: Requirements, instead of the default.
         extra_pip_requirements: Requirements besides the default.
         metadata: Metadata of the MLflow model.
         extra_files: Further files to carry.
+        model_config: How pyfunc loads it, unless its caller says otherwise: ``device``, ``threads``,
+            ``precision``, ``output``; see :data:`mxpipe_mlflow.pyfunc.DEFAULT_MODEL_CONFIG`.
 
     Raises:
         ModelFormatError: The folder holds no model.
-        SchemaError: The input example does not fit the model's columns.
+        RequestError: The input example does not fit the model's columns or tensors.
+        MlflowException: A setting of ``model_config`` is not known, or would have no effect.
     """
     _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
+    ModelConfig.from_mapping(model_config)
     model = load_model_folder(mxpipe_model) if isinstance(mxpipe_model, str | Path) else mxpipe_model
     _validate_and_prepare_target_save_path(path)
     folder = Path(path)
@@ -139,8 +136,7 @@ def save_model(
     _copy_model(model, folder / _FOLDER)
     extra = _copy_extra_files(extra_files, path)
     description.add_flavor(
-        FLAVOR_NAME, data=_FOLDER, mxpipe_version=get_default_pip_requirements()[0].partition("==")[2],
-        digest=model.digest, code=code, **extra,
+        FLAVOR_NAME, data=_FOLDER, mxpipe_version=_own_version(), digest=model.digest, code=code, **extra,
     )  # fmt: skip
     pyfunc.add_to_model(
         description,
@@ -149,6 +145,7 @@ def save_model(
         code=code,
         conda_env=_CONDA_ENV_FILE_NAME,
         python_env=_PYTHON_ENV_FILE_NAME,
+        model_config=dict(DEFAULT_MODEL_CONFIG) | dict(model_config or {}),
     )
     if size := get_total_file_size(path):
         description.model_size_bytes = size
@@ -203,6 +200,7 @@ def log_model(
     step: int = 0,
     model_id: str | None = None,
     run_id: str | None = None,
+    model_config: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
     """Log a model to the active run, or to ``run_id``; arguments as of :func:`save_model` and ``Model.log``.
 
@@ -230,22 +228,26 @@ def log_model(
         step=step,
         model_id=model_id,
         run_id=run_id,
+        model_config=model_config,
     )
 
 
-def load_model(model_uri: str, dst_path: str | None = None) -> Model:
+def load_model(model_uri: str, dst_path: str | None = None, precision: str | None = None) -> Model:
     """Load an mxpipe model from an MLflow model; nothing that the model brought along is run.
 
     Args:
         model_uri: ``models:/name@alias``, ``models:/m-...``, ``runs:/...`` or a path.
         dst_path: Folder to download to.
+        precision: "float32" or "bfloat16"; None takes what ``mxpipe.amp.init`` chose.
 
     Raises:
         ModelFormatError: The folder cannot be read.
         MlflowException: There is no such model, or it lacks this flavor.
     """
     local = _download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path)
-    return load_model_folder(model_folder(local))
+    folder = model_folder(local)
+    _warn_of_another_version(folder.parent)
+    return load_model_folder(folder, precision)
 
 
 def model_folder(local: str | Path) -> Path:
@@ -259,77 +261,17 @@ def model_folder(local: str | Path) -> Path:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PyfuncModel:
-    """Called by MLflow with the ``data`` folder of a model."""
-    del model_config  # no setting yet; a device will be one
-    return PyfuncModel(load_model_folder(path))
+    """Called by MLflow with the ``data`` folder of a model, and its settings as far as it passes them on."""
+    configuration = ModelConfig.from_mapping(model_config)
+    _warn_of_another_version(Path(path).parent)
+    return PyfuncModel.load(path, configuration)
 
 
-class PyfuncModel:
-    """A model behind MLflow's generic interface.
-
-    Args:
-        model: The mxpipe model.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def get_raw_model(self) -> Model:
-        """The mxpipe model itself."""
-        return self._model
-
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> np.ndarray[Any, Any]:
-        """Predict from raw columns.
-
-        Args:
-            data: A pandas DataFrame, a mapping of columns, or a list of records.
-            params: Must be empty: the model takes none.
-
-        Returns:
-            float32, shape (n,) or (n, k).
-
-        Raises:
-            SchemaError: A column is missing or of another type.
-        """
-        if params:
-            raise MlflowException(
-                f"[params] the model takes no parameters; got {sorted(params)}.",
-                error_code=INVALID_PARAMETER_VALUE,
-            )
-        return self._model.predict(_as_columns(data))
-
-
-def _as_columns(data: Any) -> dict[str, Any]:
-    if isinstance(data, Mapping):
-        return dict(data)
-    frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
-    return {str(name): _as_column(frame[name]) for name in frame.columns}
-
-
-def _as_column(series: pd.Series[Any]) -> Sequence[Any] | np.ndarray[Any, Any]:
-    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_extension_array_dtype(
-        series.dtype
-    ):
-        values: np.ndarray[Any, Any] = series.to_numpy()
-        return values
-    # Strings, objects, categories and nullable types: plain values, with None for what is missing.
-    return [None if missing else value for value, missing in zip(series, series.isna(), strict=True)]
-
-
-def infer_signature(model: Model) -> ModelSignature:
-    """The MLflow signature of a model's raw columns and its prediction.
-
-    Raises:
-        MlflowException: A column has a type that MLflow's column schema lacks (uint64).
-    """
-    columns = []
-    for column in model.signature:
-        if column.dtype not in _TYPES:
-            raise MlflowException(
-                f"[column {column.name!r}] dtype must be one of {', '.join(_TYPES)}; got {column.dtype}.",
-                error_code=INVALID_PARAMETER_VALUE,
-            )
-        columns.append(ColSpec(_TYPES[column.dtype], column.name, required=column.required))
-    width = len(model.output_names)
-    output = ColSpec(DataType.float) if width == 1 else TensorSpec(np.dtype(np.float32), (-1, width))
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([output]))
+def _warn_of_another_version(local: Path) -> None:
+    """Say so when a model was saved by another version: its predictions may differ in their last bits."""
+    description = local / MLMODEL_FILE_NAME
+    flavors = MlflowModel.load(str(description)).flavors if description.exists() else {}
+    saved = flavors.get(FLAVOR_NAME, {}).get("mxpipe_version")
+    installed = _own_version()
+    if saved and installed and saved != installed:
+        logger.warning("[%s] was saved by mxpipe %s and is loaded by %s", local, saved, installed)

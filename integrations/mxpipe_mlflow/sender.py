@@ -145,6 +145,8 @@ class Sender:
         if first.kind == "start":
             self._start(first.fields)
         elif first.kind == "end":
+            if first.fields["status"] is None:  # whoever opened the run ends it
+                return
             self._client.set_terminated(
                 self._known_run(), first.fields["status"], end_time=round(first.fields["time"] * 1000)
             )
@@ -155,11 +157,25 @@ class Sender:
     def _start(self, fields: Mapping[str, Any]) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id = find_run_id(self._client, fields["experiment"], fields["key"])
+        run_id = self._run_id = self._open_run(fields)
+        self._client.log_batch(run_id, tags=[RunTag("mxpipe.attempt", str(fields["attempt"]))])
+        if inputs := fields.get("inputs"):
+            from mxpipe_mlflow.dataset import dataset_inputs
+
+            self._client.log_inputs(run_id, dataset_inputs(inputs))  # the same again changes nothing
+        parameters = [Param(name, value[:_PARAMETER_LENGTH]) for name, value in fields["parameters"].items()]
+        for begin in range(0, len(parameters), _PARAMETERS_IN_A_BATCH):
+            self._client.log_batch(run_id, params=parameters[begin : begin + _PARAMETERS_IN_A_BATCH])
+
+    def _open_run(self, fields: Mapping[str, Any]) -> str:
+        """The run that the record names, the key's own opened again, or a new one."""
+        given: str | None = fields.get("run_id")
+        run_id = given or find_run_id(self._client, fields["experiment"], fields["key"])
         if run_id != self._run_id:
             self._last_steps = None
         if run_id is None:
-            run_id = create_run(
+            self._last_steps = {}
+            return create_run(
                 self._client,
                 fields["experiment"],
                 fields["key"],
@@ -167,14 +183,9 @@ class Sender:
                 tags=fields["tags"],
                 start_time=fields["time"],
             )
-            self._last_steps = {}
-        else:
+        if not given:
             self._client.update_run(run_id, status="RUNNING")
-        self._run_id = run_id
-        self._client.log_batch(run_id, tags=[RunTag("mxpipe.attempt", str(fields["attempt"]))])
-        parameters = [Param(name, value[:_PARAMETER_LENGTH]) for name, value in fields["parameters"].items()]
-        for begin in range(0, len(parameters), _PARAMETERS_IN_A_BATCH):
-            self._client.log_batch(run_id, params=parameters[begin : begin + _PARAMETERS_IN_A_BATCH])
+        return run_id
 
     def _known_run(self) -> str:
         if self._run_id is None:

@@ -1,8 +1,8 @@
 """Follow a training in MLflow: one run for a key, whatever happens to the training or to the server.
 
-What enters: the callback's moments of :func:`mxpipe.train.fit`. What leaves: a run with parameters, metrics
-and a final status. The training's thread only appends to a file (:mod:`mxpipe_mlflow.spool`); a thread of its
-own sends.
+What enters: the callback's moments of :func:`mxpipe.train.fit`. What leaves: a run with parameters, the
+snapshots as its inputs, metrics and a final status. The training's thread only appends to a file
+(:mod:`mxpipe_mlflow.spool`); a thread of its own sends.
 
 A resumed training goes on in the same run, found by its tag ``mxpipe.key``. It ends FINISHED, FAILED, or
 KILLED when it was cancelled or interrupted; a training that was killed hard leaves its run RUNNING until it
@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe.errors import SpecificationError
+from mxpipe.errors import MxpipeError, SpecificationError
 from mxpipe.train.callbacks import RunContext
 from mxpipe.train.status import JobState, JobStatus
 from mxpipe_mlflow.client import make_client, tracking_errors
+from mxpipe_mlflow.lineage import inputs_of
 from mxpipe_mlflow.sender import BackgroundSender, Sender, create_run, find_run_id
 from mxpipe_mlflow.spool import Spool
 
@@ -48,6 +49,8 @@ class MlflowCallback:
         tags: Tags of a new run.
         key: The key that finds the run again; the training's own by default.
         flush_seconds: How long the end of a training waits for the server before it leaves the rest on disk.
+        log_datasets: Whether the snapshots become inputs of the run, with digest and schema.
+        run_id: A run that someone else opened and will end, to log to instead of the key's own.
 
     Example:
         >>> from mxpipe.train import fit
@@ -62,6 +65,8 @@ class MlflowCallback:
         tags: Mapping[str, str] | None = None,
         key: str | None = None,
         flush_seconds: float = 30.0,
+        log_datasets: bool = True,
+        run_id: str | None = None,
     ) -> None:
         self._tracking_uri = tracking_uri
         self._experiment = experiment
@@ -69,6 +74,8 @@ class MlflowCallback:
         self._tags = dict(tags or {})
         self._key = key
         self._flush_seconds = flush_seconds
+        self._log_datasets = log_datasets
+        self._given_run_id = run_id
         self._spool: Spool | None = None
         self._sender: BackgroundSender | None = None
 
@@ -90,8 +97,19 @@ class MlflowCallback:
             attempt=context.attempt,
             step=step,
             parameters=flatten(context.spec.to_json()),
+            inputs=self._inputs(context),
+            run_id=self._given_run_id,
         )
         self._sender = BackgroundSender(self._spool, self._tracking_uri)
+
+    def _inputs(self, context: RunContext) -> dict[str, Any]:
+        if not self._log_datasets:
+            return {}
+        try:
+            return inputs_of(context.spec)
+        except MxpipeError as error:
+            logger.warning("the run has no datasets: %s", error)
+            return {}
 
     def on_step(self, context: RunContext, step: int, metrics: Mapping[str, float]) -> None:
         """Queue a line of progress."""
@@ -105,7 +123,8 @@ class MlflowCallback:
         """Close the run, and send what is left for as long as ``flush_seconds`` allows."""
         if self._spool is None or self._sender is None:
             return
-        self._spool.append("end", status=_STATUS.get(status.state, "FAILED"), error=status.error)
+        ended = None if self._given_run_id else _STATUS.get(status.state, "FAILED")
+        self._spool.append("end", status=ended, error=status.error)
         if not self._sender.finish(self._flush_seconds):
             logger.warning(
                 "MLflow is away; what it has not got stays in %s: mxpipe_mlflow.tracking.replay sends it",

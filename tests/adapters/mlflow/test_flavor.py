@@ -128,33 +128,6 @@ def test_frames_of_every_pandas_kind_are_read(model: Any, frame: pd.DataFrame, e
         np.testing.assert_array_equal(wrapper.predict(data), expected)
 
 
-def test_environment_files(model: Any, tmp_path: Path) -> None:
-    defaults = mxpipe_mlflow.get_default_pip_requirements()
-    assert defaults[0].startswith("mxpipe")
-    mxpipe_mlflow.save_model(model, tmp_path / "plain")
-    plain = (tmp_path / "plain" / "requirements.txt").read_text().split()
-    assert set(defaults) < set(plain)
-    mxpipe_mlflow.save_model(model, tmp_path / "extra", extra_pip_requirements=["cowsay==6.1"])
-    assert "cowsay==6.1" in (tmp_path / "extra" / "requirements.txt").read_text().split()
-    mxpipe_mlflow.save_model(model, tmp_path / "given", pip_requirements=["mxpipe==9.9"])
-    assert "mxpipe==9.9" in (tmp_path / "given" / "requirements.txt").read_text()
-    environment = mxpipe_mlflow.get_default_conda_env()
-    mxpipe_mlflow.save_model(model, tmp_path / "conda", conda_env=environment)
-    assert yaml.safe_load((tmp_path / "conda" / "conda.yaml").read_text()) == environment
-    with pytest.raises(ValueError, match="Only one of"):
-        mxpipe_mlflow.save_model(model, tmp_path / "both", conda_env=environment, pip_requirements=["a"])
-
-
-def test_extra_files_and_metadata(model: Any, tmp_path: Path) -> None:
-    note = tmp_path / "note.txt"
-    note.write_text("read me")
-    mxpipe_mlflow.save_model(
-        model, tmp_path / "saved", extra_files=[str(note)], metadata={"month": "2013-01"}
-    )
-    assert (tmp_path / "saved" / "extra_files" / "note.txt").read_text() == "read me"
-    assert MlflowModel.load(str(tmp_path / "saved")).metadata == {"month": "2013-01"}
-
-
 def test_a_folder_that_is_taken_or_no_model_is_an_error(
     model: Any, trained_models: Any, tmp_path: Path
 ) -> None:
@@ -165,14 +138,105 @@ def test_a_folder_that_is_taken_or_no_model_is_an_error(
     assert not (tmp_path / "saved").exists()
 
 
-def test_log_model_and_registration(
-    model: Any, frame: pd.DataFrame, expected: Any, tracking_uri: str, name: str, work: Path
+@pytest.mark.parametrize("registers", [False, True])
+def test_log_model_with_and_without_registration(
+    model: Any,
+    frame: pd.DataFrame,
+    expected: Any,
+    tracking_uri: str,
+    name: str,
+    work: Path,
+    registers: bool,
 ) -> None:
     mlflow.set_experiment(name)
     with mlflow.start_run() as run:
-        info = mxpipe_mlflow.log_model(model, name="model", input_example=frame, registered_model_name=name)
-    assert info.registered_model_version == 1
+        info = mxpipe_mlflow.log_model(
+            model,
+            name="model",
+            input_example=frame,
+            registered_model_name=name if registers else None,
+            metadata={"month": "2013-01"},
+            params={"seed": 1},
+            tags={"by": "test"},
+            model_type="classifier",
+        )
+    assert info.registered_model_version == (1 if registers else None)
     assert info.signature is not None
-    for uri in (info.model_uri, f"models:/{name}/1", f"runs:/{run.info.run_id}/model"):
-        np.testing.assert_array_equal(mxpipe_mlflow.load_model(uri).predict(frame), expected)
     assert "mxpipe" in info.flavors
+    uris = [info.model_uri, f"runs:/{run.info.run_id}/model"] + [f"models:/{name}/1"] * registers
+    for uri in uris:
+        np.testing.assert_array_equal(mxpipe_mlflow.load_model(uri).predict(frame), expected)
+    logged = mlflow.get_logged_model(info.model_id)
+    assert (logged.params, logged.tags["by"], logged.model_type) == ({"seed": "1"}, "test", "classifier")
+    assert bool(mlflow.MlflowClient().search_registered_models(f"name = '{name}'")) is registers
+
+
+def test_a_model_downloads_to_where_it_is_told(
+    model: Any, frame: pd.DataFrame, expected: Any, tracking_uri: str, name: str, work: Path
+) -> None:
+    mlflow.set_experiment(name)
+    with mlflow.start_run():
+        info = mxpipe_mlflow.log_model(model, name="model")
+    (work / "here").mkdir()
+    loaded = mxpipe_mlflow.load_model(info.model_uri, dst_path=str(work / "here"))
+    assert work / "here" in loaded.path.parents
+    np.testing.assert_array_equal(loaded.predict(frame), expected)
+    with pytest.raises(MlflowException, match=r"not found|No such"):
+        mxpipe_mlflow.load_model("models:/m-00000000000000000000000000000000")
+
+
+class TestVersions:
+    OLDER = Path(__file__).parent / "layouts" / "0.1.0"
+
+    def test_a_folder_that_the_first_release_saved_still_loads(self) -> None:
+        """It was saved when there was no ``model_config`` and only format 1."""
+        example = MlflowModel.load(str(self.OLDER)).load_input_example(str(self.OLDER))
+        expected = np.array([0.501358687877655, 0.501275360584259], np.float32)
+        native = mxpipe_mlflow.load_model(str(self.OLDER))
+        np.testing.assert_allclose(native.predict(example), expected, rtol=1e-6)
+        pyfunc = mlflow.pyfunc.load_model(str(self.OLDER), suppress_warnings=True)
+        np.testing.assert_allclose(pyfunc.predict(example), expected, rtol=1e-6)
+
+    def test_fields_that_older_mlflow_did_not_write_are_not_needed(
+        self, model: Any, frame: pd.DataFrame, expected: Any, tmp_path: Path
+    ) -> None:
+        mxpipe_mlflow.save_model(model, tmp_path / "saved")
+        description = tmp_path / "saved" / "MLmodel"
+        content = yaml.safe_load(description.read_text())
+        flavors = content["flavors"]
+        older = {
+            "flavors": {
+                "mxpipe": {"data": "model"},
+                "python_function": {
+                    name: flavors["python_function"][name]
+                    for name in ("data", "loader_module", "python_version")
+                }
+                | {"env": "conda.yaml"},
+            },
+            "signature": content["signature"],
+        }
+        description.write_text(yaml.safe_dump(older))
+        for path in (tmp_path / "saved").iterdir():
+            if path.name not in ("MLmodel", "model", "conda.yaml"):
+                path.unlink()
+        np.testing.assert_array_equal(
+            mxpipe_mlflow.load_model(str(tmp_path / "saved")).predict(frame), expected
+        )
+        pyfunc = mlflow.pyfunc.load_model(str(tmp_path / "saved"), suppress_warnings=True)
+        np.testing.assert_array_equal(pyfunc.predict(frame), expected)
+
+    def test_another_version_is_warned_of(
+        self, model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        mxpipe_mlflow.save_model(model, tmp_path / "saved")
+        for load in (mxpipe_mlflow.load_model, mlflow.pyfunc.load_model):
+            load(str(tmp_path / "saved"))
+        assert "was saved by mxpipe" not in caplog.text
+        description = tmp_path / "saved" / "MLmodel"
+        content = yaml.safe_load(description.read_text())
+        content["flavors"]["mxpipe"]["mxpipe_version"] = "0.0.9"
+        description.write_text(yaml.safe_dump(content))
+        for load in (mxpipe_mlflow.load_model, mlflow.pyfunc.load_model):
+            caplog.clear()
+            load(str(tmp_path / "saved"))
+            assert "was saved by mxpipe 0.0.9" in caplog.text

@@ -6,18 +6,15 @@ killed attempt leaves nothing that readers could take for a snapshot, and the ne
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe import errors
 from mxpipe.data import Snapshot, SnapshotWriter, write_shards
 from mxpipe.data.arrange import PARTITIONS
-from mxpipe.errors import JobFailedError, MxpipeError, SchemaError
+from mxpipe.errors import SchemaError
+from mxpipe_spark.jobs import run_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -79,40 +76,15 @@ def write_snapshot(
     """
     _check_types(dataframe.schema)
     rows = _arranged(dataframe, sort_by, partitions)
-    context = dataframe.sparkSession.sparkContext
     with SnapshotWriter(uri, metadata=metadata) as writer:
-        task = _shard_task(writer.staging_uri, rows_per_shard)
-        group = f"mxpipe-{uuid.uuid4().hex}"
-        context.setJobGroup(group, f"write snapshot {uri}", interruptOnCancel=True)
-        try:
-            records = rows.mapInArrow(task, "record string").collect()
-        except BaseException as error:
-            # An interrupted driver must not leave tasks behind that write into a folder it is about to
-            # remove.
-            with contextlib.suppress(Exception):
-                context.cancelJobGroup(group)
-            if isinstance(error, Exception):
-                raise _clear_error(error, str(uri)) from error
-            raise
-        return writer.commit(json.loads(row.record) for row in records)
+        place = writer.staging_uri
 
+        def write_partition(partition: int, batches: Iterable[Any]) -> Iterator[str]:
+            for record in write_shards(place, partition, batches, rows_per_shard=rows_per_shard):
+                yield json.dumps(record.to_json())
 
-def _shard_task(staging_uri: str, rows_per_shard: int) -> Any:
-    """What runs in a worker for each partition: batches in, one record (JSON) a written shard out."""
-
-    def write_partition(batches: Iterable[Any]) -> Iterator[Any]:
-        import pyarrow
-        from pyspark import TaskContext
-
-        context = TaskContext.get()
-        assert context is not None
-        for record in write_shards(
-            staging_uri, context.partitionId(), batches, rows_per_shard=rows_per_shard
-        ):
-            text = pyarrow.array([json.dumps(record.to_json())], type=pyarrow.string())
-            yield pyarrow.RecordBatch.from_arrays([text], names=["record"])
-
-    return write_partition
+        records = run_tasks(rows, write_partition, f"writing {uri}")
+        return writer.commit(json.loads(record) for record in records)
 
 
 def _arranged(dataframe: DataFrame, sort_by: Sequence[str] | None, partitions: int) -> DataFrame:
@@ -139,16 +111,3 @@ def _check_types(schema: StructType) -> None:
                 f"[spark] column {field.name!r} must be a number, bool, string, date or timestamp; "
                 f"got {name}. Cast it in the query (a decimal to double, for example)."
             )
-
-
-def _clear_error(error: Exception, uri: str) -> MxpipeError:
-    """The worker's own error where there is one; Spark's message without its stack traces otherwise."""
-    match = re.search(r"mxpipe\.errors\.(\w+): (.*)", str(error))
-    kind = getattr(errors, match[1], None) if match else None
-    if match and isinstance(kind, type) and issubclass(kind, MxpipeError):
-        return kind(match[2].strip())
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    # A Python traceback ends with the reason; other messages begin with it.
-    reasons = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b: ", line)]
-    reason = reasons[-1] if reasons else lines[0] if lines else type(error).__name__
-    return JobFailedError(f"[spark] writing {uri} must succeed; got {reason.strip()}")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from mxpipe.batch.model import PinnedModel
 from mxpipe.batch.partition import make_predictor
 from mxpipe.batch.predictor import PredictionOptions, counted
-from mxpipe.data import _arrow
 from mxpipe.data.files import file_kind, read_rows, writing_rows
 from mxpipe.errors import DataError
 
@@ -59,9 +58,7 @@ def predict_file(
     with contextlib.ExitStack() as files:
         write = files.enter_context(writing_rows(output))
         write_error: Any = None
-        for table in _arrow.rechunked(read_rows(input_uri), predictor.options.rows_per_batch):
-            if rows == 0:
-                predictor.check_schema(table.schema)
+        for table in predictor.tables(read_rows(input_uri)):
             predictions, failed, scored = predictor.split(table, 0, rows)
             rows += table.num_rows
             write(predictions)

@@ -51,7 +51,7 @@ class PinnedModel:
 
 
 def resolve_model(
-    model_uri: str | os.PathLike[str],
+    model_uri: str | os.PathLike[str] | PinnedModel,
     *,
     registry: str | None = None,
     options: Mapping[str, str] | None = None,
@@ -59,7 +59,8 @@ def resolve_model(
     """Find a model and pin it.
 
     Args:
-        model_uri: A model folder, ``models:/name@alias`` or ``models:/name/version``.
+        model_uri: A model folder, ``models:/name@alias`` or ``models:/name/version``; a pinned model is
+            returned as it is.
         registry: Entry point of the group ``mxpipe.model_resolvers`` that answers for ``models:/``; may be
             left out where one is installed.
         options: What its factory takes, e.g. ``{"tracking_uri": ...}``.
@@ -70,6 +71,8 @@ def resolve_model(
         ServingError: The registry has no such version or alias, or no resolver is installed.
         TrackingError: The registry cannot be reached.
     """
+    if isinstance(model_uri, PinnedModel):
+        return model_uri
     uri = os.fspath(model_uri)
     if ":/" not in uri:
         path = Path(uri).absolute()

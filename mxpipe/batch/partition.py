@@ -18,7 +18,7 @@ import numpy as np
 
 from mxpipe.batch.model import ModelFiles, PinnedModel, load_pinned
 from mxpipe.batch.predictor import PredictionOptions, Predictor, counted
-from mxpipe.data import Snapshot, _arrow, storage, write_shard, write_shards
+from mxpipe.data import Snapshot, storage, write_shard, write_shards
 from mxpipe.model.storage import canonical_digest
 from mxpipe.monitor import PredictionStatistics
 
@@ -177,11 +177,7 @@ class _Partition:
         }
 
     def _predictions(self, data: Any) -> Iterator[Any]:
-        checked = None
-        for table in _arrow.rechunked(data, self.task.options.rows_per_batch):
-            if checked is None or not checked.equals(table.schema):
-                checked = table.schema
-                self.predictor.check_schema(checked)
+        for table in self.predictor.tables(data):
             predictions, errors, scored = self.predictor.split(table, self.partition, self.rows)
             self.rows += table.num_rows
             columns, values = scored.columns, scored.values

@@ -7,7 +7,7 @@ cannot take are told apart from the rest, with reasons.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -167,6 +167,15 @@ class Predictor:
         """Which of these columns are read at all, in their order."""
         read = {*self.options.keys, *(rule.name for rule in self.rules)}
         return [name for name in names if name in read]
+
+    def tables(self, data: Any) -> Iterator[pyarrow.Table]:
+        """Arrow data in tables of ``rows_per_batch`` rows, however they are cut; their schema is checked."""
+        checked = None
+        for table in _arrow.rechunked(data, self.options.rows_per_batch):
+            if checked is None or not checked.equals(table.schema):
+                checked = table.schema
+                self.check_schema(checked)
+            yield table
 
     def score(self, table: pyarrow.Table) -> Scored:
         """Predict all rows of a table; see ``check_schema`` for what must be in it."""

@@ -6,7 +6,6 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +42,6 @@ COLUMNS = (
 
 
 @pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = mxpipe_spark.local_session("tests", memory="512m")
-    yield session
-    session.stop()
-
-
-@pytest.fixture(scope="module")
 def frame(spark: SparkSession) -> DataFrame:
     return spark.range(ROWS, numPartitions=3).selectExpr(*COLUMNS)
 
@@ -60,7 +52,7 @@ def names_in(folder: Path) -> list[str]:
 
 def test_the_session_is_bounded_and_private(spark: SparkSession):
     settings = dict(spark.sparkContext.getConf().getAll())
-    assert settings["spark.master"] == "local[2]"
+    assert settings["spark.master"] == "local[2,4]"
     assert settings["spark.driver.memory"] == "512m"
     assert settings["spark.ui.enabled"] == "false"
     assert settings["spark.driver.bindAddress"] == "127.0.0.1"
@@ -105,6 +97,14 @@ def test_the_digest_depends_on_the_rows_alone(frame: DataFrame, tmp_path: Path):
     assert names_in(tmp_path) == ["a", "b"]
 
 
+def test_this_process_arranges_rows_as_spark_does(frame: DataFrame, tmp_path: Path):
+    arrow = frame.toArrow().to_batches(max_chunksize=177)[::-1]
+    for keys in (["month"], ["place", "late"], ["local", "narrow", "distance", "day"]):
+        options = {"sort_by": keys, "rows_per_shard": 300}
+        spark = mxpipe_spark.write_snapshot(frame, tmp_path / "_".join(["spark", *keys]), **options)
+        assert write_snapshot(tmp_path / "_".join(keys), arrow, **options).digest == spark.digest
+
+
 def test_workers_statistics_equal_those_of_one_process(frame: DataFrame, tmp_path: Path):
     snapshot = mxpipe_spark.write_snapshot(frame, tmp_path / "spark", rows_per_shard=300)
     assert [shard.rows for shard in snapshot.shards] == [300, 300, 66, 300, 300, 67, 300, 300, 67]
@@ -142,12 +142,11 @@ def test_bad_frames_are_named(spark: SparkSession, frame: DataFrame, tmp_path: P
     assert names_in(tmp_path) == []
 
 
-def failing(batches: Any) -> Any:
-    raise ValueError("the sensor is broken")
-    yield from batches
-
-
 def test_an_error_of_the_users_own_function_is_told(frame: DataFrame, tmp_path: Path):
+    def failing(batches: Any) -> Any:
+        raise ValueError("the sensor is broken")
+        yield from batches
+
     broken = frame.select("flight").mapInArrow(failing, "flight int")
     with pytest.raises(JobFailedError, match="got ValueError: the sensor is broken"):
         mxpipe_spark.write_snapshot(broken, tmp_path / "rows")

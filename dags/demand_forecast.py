@@ -19,10 +19,10 @@ from flights.sources import source_files
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
-from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
+from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator
 from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator
-from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator
+from mxpipe_airflow.patterns import challenge
 
 MODEL = "demand_forecast"
 WINDOWS = 3
@@ -153,29 +153,12 @@ with DAG(
         callbacks={"mlflow": {"experiment": MODEL, "run_name": PARTITION}},
         **common,
     )
-    evaluation = MxpipeEvaluateOperator(
-        task_id="evaluate",
+    challenge(
+        MODEL,
         candidate=candidate.output,
         champion=champion.output,
-        holdout_uri=split.output["holdout_uri"],
-        holdout_digest=split.output["holdout_digest"],
-        **judged,
-    )
-    verdict = MxpipeGateOperator(task_id="gate", evaluation=evaluation.output, policy=features.POLICY)
-    registered = MxpipeRegisterOperator(
-        task_id="register",
-        model_name=MODEL,
-        candidate=candidate.output,
         split=split.output,
-        champion=champion.output,
-        verdict=verdict.output,
-        experiment=MODEL,
-    )
-    promoted = MxpipePromoteOperator(
-        task_id="promote",
-        model_name=MODEL,
-        registered=registered.output,
-        champion=champion.output,
-        verdict=verdict.output,
+        policy=features.POLICY,
+        **judged,
     )
     backtest(backtests.output) >> candidate  # type: ignore[arg-type]

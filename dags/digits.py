@@ -20,10 +20,9 @@ from images.rows import digits_until
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
-from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
 from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator
-from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator
+from mxpipe_airflow.patterns import challenge
 
 MODEL = "digits"
 HOLDOUT_ROWS = 120
@@ -96,30 +95,13 @@ with DAG(
         timeout=timedelta(hours=1),
         retries=3,
     )
-    evaluation = MxpipeEvaluateOperator(
-        task_id="evaluate",
+    challenge(
+        MODEL,
         candidate=candidate.output,
         champion=champion.output,
-        holdout_uri=split.output["holdout_uri"],
-        holdout_digest=split.output["holdout_digest"],
+        split=split.output,
+        policy=features.POLICY,
         label_column=features.LABEL,
         task="classes",
         metric=features.POLICY["metric"],
-    )
-    verdict = MxpipeGateOperator(task_id="gate", evaluation=evaluation.output, policy=features.POLICY)
-    registered = MxpipeRegisterOperator(
-        task_id="register",
-        model_name=MODEL,
-        candidate=candidate.output,
-        split=split.output,
-        champion=champion.output,
-        verdict=verdict.output,
-        experiment=MODEL,
-    )
-    promoted = MxpipePromoteOperator(
-        task_id="promote",
-        model_name=MODEL,
-        registered=registered.output,
-        champion=champion.output,
-        verdict=verdict.output,
     )

@@ -22,11 +22,10 @@ from flights.sources import source_files
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
-from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
 from mxpipe_airflow.operators.ingest import MxpipeSparkIngestOperator
-from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 from mxpipe_airflow.operators.serve import MxpipeDeployOperator, MxpipeServerCheckOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator
+from mxpipe_airflow.patterns import challenge
 
 MODEL = "flight_delays"
 HOLDOUT_DAYS = 7
@@ -114,36 +113,15 @@ with DAG(
         timeout=timedelta(hours=1),
         retries=3,
     )
-    evaluation = MxpipeEvaluateOperator(
-        task_id="evaluate",
+    stages = challenge(
+        MODEL,
         candidate=candidate.output,
         champion=champion.output,
-        holdout_uri=split.output["holdout_uri"],
-        holdout_digest=split.output["holdout_digest"],
+        split=split.output,
+        policy=features.POLICY,
         label_column=features.LABEL,
         slices=["carrier", "origin"],
         groups=["date", "origin", "hour"],  # flights of one airport and hour share their weather
-    )
-    verdict = MxpipeGateOperator(
-        task_id="gate",
-        evaluation=evaluation.output,
-        policy=features.POLICY,
-    )
-    registered = MxpipeRegisterOperator(
-        task_id="register",
-        model_name=MODEL,
-        candidate=candidate.output,
-        split=split.output,
-        champion=champion.output,
-        verdict=verdict.output,
-        experiment=MODEL,
-    )
-    promoted = MxpipePromoteOperator(
-        task_id="promote",
-        model_name=MODEL,
-        registered=registered.output,
-        champion=champion.output,
-        verdict=verdict.output,
     )
     server = MxpipeDeployOperator(
         task_id="deploy",
@@ -177,6 +155,6 @@ with DAG(
         return {"report_uri": str(page), "months": len(records)}
 
     compared = baselines(split.output)  # type: ignore[arg-type]
-    promoted >> server
+    stages.promoted >> server
     # A teardown runs whatever became of the month, and does not make a failed month look well.
     [compared, checked] >> report(PARTITION).as_teardown()

@@ -16,10 +16,9 @@ from ratings.rows import ratings_until, source_files
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
-from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
 from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator
-from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator
+from mxpipe_airflow.patterns import challenge
 
 MODEL = "recommender"
 CODE = [str(Path(__file__).parent / "ratings" / name) for name in ("rows.py", "features.py")]
@@ -72,32 +71,15 @@ with DAG(
         timeout=timedelta(hours=1),
         retries=3,
     )
-    evaluation = MxpipeEvaluateOperator(
-        task_id="evaluate",
+    challenge(
+        MODEL,
         candidate=candidate.output,
         champion=champion.output,
-        holdout_uri=split.output["holdout_uri"],
-        holdout_digest=split.output["holdout_digest"],
+        split=split.output,
+        policy=features.POLICY,
         label_column=features.LABEL,
         task="regression",
         metric=features.POLICY["metric"],
         baseline_column=features.BASELINE,
         groups=["user"],  # the ratings of one user share a mood
-    )
-    verdict = MxpipeGateOperator(task_id="gate", evaluation=evaluation.output, policy=features.POLICY)
-    registered = MxpipeRegisterOperator(
-        task_id="register",
-        model_name=MODEL,
-        candidate=candidate.output,
-        split=split.output,
-        champion=champion.output,
-        verdict=verdict.output,
-        experiment=MODEL,
-    )
-    promoted = MxpipePromoteOperator(
-        task_id="promote",
-        model_name=MODEL,
-        registered=registered.output,
-        champion=champion.output,
-        verdict=verdict.output,
     )

@@ -55,26 +55,25 @@ class Lineage:
 
     def to_openlineage(self) -> OperatorLineage:
         """The same in OpenLineage's classes; its provider is installed where this is called."""
-        from airflow.providers.common.compat.openlineage.facet import (
-            Dataset,
-            DatasetVersionDatasetFacet,
-            OutputDataset,
-            OutputStatisticsOutputDatasetFacet,
-        )
         from airflow.providers.openlineage.extractors import OperatorLineage
+        from openlineage.client.event_v2 import InputDataset, OutputDataset
+        from openlineage.client.facet_v2 import dataset_version_dataset, output_statistics_output_dataset
 
         def facets(data: Data) -> Mapping[str, Any]:
             return (
-                {"version": DatasetVersionDatasetFacet(datasetVersion=data.version)} if data.version else {}
+                {"version": dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=data.version)}
+                if data.version
+                else {}
             )
 
         def counts(data: Data) -> Mapping[str, Any]:
             if data.rows is None:
                 return {}
-            return {"outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=data.rows)}
+            facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=data.rows)
+            return {"outputStatistics": facet}
 
         return OperatorLineage(
-            inputs=[Dataset(*data.name, facets=dict(facets(data))) for data in self.inputs],
+            inputs=[InputDataset(*data.name, facets=dict(facets(data))) for data in self.inputs],
             outputs=[
                 OutputDataset(*data.name, facets=dict(facets(data)), outputFacets=dict(counts(data)))
                 for data in self.outputs

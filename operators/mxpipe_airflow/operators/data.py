@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe_airflow.keys import digest_json
+from mxpipe_airflow.lineage import Data, Lineage
+from mxpipe_airflow.links.mxpipe import MxpipeLink, ReportLink, report_url
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
 from mxpipe_airflow.operators.ingest import snapshot_at
 
@@ -70,6 +72,7 @@ class MxpipeValidateOperator(MxpipeOperator):
     """
 
     template_fields: Sequence[str] = ("conn_id", "snapshot_uri", "expectations", "reference_uri", "recent")
+    operator_extra_links = (ReportLink(),)
 
     def __init__(
         self,
@@ -119,6 +122,17 @@ class MxpipeValidateOperator(MxpipeOperator):
             "drift": {name: round(value, 4) for name, value in drift[:12]},
             "report_uri": str(path),
         }
+
+    def links(self, manifest: Manifest) -> Mapping[type[MxpipeLink], str | None]:
+        """All checks."""
+        return {ReportLink: report_url(manifest["report_uri"])}
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """The snapshot, what it was compared with, and the report."""
+        read = [Data(manifest["snapshot_uri"], manifest["digest"])]
+        if self.reference_uri:
+            read.append(Data(self.reference_uri))
+        return Lineage(read, [Data(manifest["report_uri"])])
 
     def _recent_rows(self, snapshot: Snapshot) -> Snapshot:
         from pyarrow import compute
@@ -182,3 +196,11 @@ class MxpipeSplitOperator(MxpipeOperator):
             "digest": digest_json([train.digest, holdout.digest]),
             "at": self.at,
         }
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """The snapshot and its two parts."""
+        parts = [
+            Data(manifest[f"{part}_uri"], manifest[f"{part}_digest"], manifest[f"{part}_rows"])
+            for part in ("train", "holdout")
+        ]
+        return Lineage([Data(self.snapshot_uri)], parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe_airflow.keys import digest_code, digest_json
+from mxpipe_airflow.lineage import Data, Lineage
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class MxpipeIngestOperator(MxpipeOperator):
             "notes": snapshot.metadata.get("notes", {}),
             "reused": reused,
         }
+
+    def lineage(self, manifest: Manifest) -> Lineage:
+        """The files that were read, and the snapshot."""
+        read = [Data(str(path)) for path in (self.sources() if self.sources else ())]
+        return Lineage(read, [Data(manifest["uri"], manifest["digest"], manifest["rows"])])
 
     @property
     def scratch(self) -> Path:

@@ -122,6 +122,7 @@ class Run:
             found = session.get(TaskInstance, self.instance(task_id).id)
             if retry:
                 found.prepare_db_for_next_try(session)
+                found.clear_next_method_args()
             found.try_number += 1
             found.state = TaskInstanceState.QUEUED
             session.merge(found)
@@ -158,15 +159,13 @@ class Run:
         with create_session() as session:
             clear_task_instances([session.merge(self.instance(task_id))], session)
 
-    def xcom(self, task_id: str) -> Any:
-        """What the task returned."""
+    def xcom(self, task_id: str, key: str = "return_value") -> Any:
+        """What the task returned, or one of its other XComs."""
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            query = XComModel.get_many(
-                run_id=self.run_id, key="return_value", task_ids=task_id, dag_ids=self.dag.dag_id
-            )
+            query = XComModel.get_many(run_id=self.run_id, key=key, task_ids=task_id, dag_ids=self.dag.dag_id)
             row = session.execute(query).first()
             return None if row is None else XComModel.deserialize_value(row[0])
 
@@ -227,6 +226,28 @@ def run_attempt(dag: Any, instance: Any, resume: bool = True) -> Any:
             instance.next_kwargs = {"event": serialize(event.payload)}
             session.flush()
             session.expunge(instance)
+
+
+@pytest.fixture
+def train_model(root: Path) -> Any:
+    """Trains a small model under the root, as a job does; returns its folder and the rows' snapshot."""
+
+    def train() -> tuple[Path, Any]:
+        import numpy as np
+
+        from mxpipe.data import write_snapshot
+        from mxpipe.train import TrainSpec, fit
+
+        x = np.random.default_rng(0).normal(size=64)
+        rows = write_snapshot(root / "rows", {"x": x, "label": (x > 0).astype(np.int32)})
+        spec = TrainSpec(
+            {"builder": "logistic_regression"},
+            {"train": rows.uri, "features": {"numeric": ["x"], "label": "label"}, "batch_size": 16},
+            epochs=1,
+        )
+        return fit(spec, root / "run").model_path, rows
+
+    return train
 
 
 @pytest.fixture

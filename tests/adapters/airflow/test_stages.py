@@ -143,7 +143,7 @@ def test_the_gate_decides_and_later_stages_obey(
 
 
 def test_registering_and_promoting_twice_changes_nothing_the_second_time(
-    root: Path, start_run: Any, snapshot: Any
+    start_run: Any, train_model: Any
 ) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -152,7 +152,7 @@ def test_registering_and_promoting_twice_changes_nothing_the_second_time(
     pinned = champion.xcom("resolve")
     assert (pinned["mode"], pinned["version"], pinned["replayed"]) == ("bootstrap", None, False)
 
-    candidate = {"model_uri": str(train_model(root)), "key": "k" * 64, "model_digest": "dd"}
+    candidate = {"model_uri": str(train_model()[0]), "key": "k" * 64, "model_digest": "dd"}
     verdict = {"decision": "PROMOTE", "reasons": ["It is the first."]}
     results = []
     for _ in range(2):
@@ -175,18 +175,3 @@ def test_registering_and_promoting_twice_changes_nothing_the_second_time(
     outcome = start_run("stages", champion=stale, registered=better, verdict=verdict).attempt("promote")
     assert isinstance(outcome.error, AirflowFailException), "the champion has changed: no retry mends that"
     assert "RegistryConflictError" in str(outcome.error)
-
-
-def train_model(root: Path) -> Path:
-    """A model folder, as a training leaves it."""
-    from mxpipe.data import write_snapshot
-    from mxpipe.train import TrainSpec, fit
-
-    x = np.random.default_rng(0).normal(size=64)
-    rows = write_snapshot(root / "rows", {"x": x, "label": (x > 0).astype(np.int32)})
-    spec = TrainSpec(
-        {"builder": "logistic_regression"},
-        {"train": rows.uri, "features": {"numeric": ["x"], "label": "label"}, "batch_size": 16},
-        epochs=1,
-    )
-    return fit(spec, root / "run").model_path

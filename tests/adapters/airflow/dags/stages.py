@@ -1,11 +1,16 @@
 """The stages one by one, on manifests that the run's configuration gives."""
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, AssetAlias
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.evaluate import MxpipeGateOperator
-from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
+from mxpipe_airflow.operators.infra import MxpipeInfraValidateOperator
+from mxpipe_airflow.operators.registry import (
+    MxpipePromoteOperator,
+    MxpipeRegisterOperator,
+    MxpipeRollbackOperator,
+)
 
 
 def given(name):
@@ -70,4 +75,20 @@ with DAG("stages", schedule=None) as dag:
         registered=given("registered"),
         champion=given("champion"),
         verdict=given("verdict"),
+        outlets=[AssetAlias("stages_champion")],
+    )
+    from_conf(MxpipeInfraValidateOperator)(
+        task_id="infra_validate",
+        candidate=given("candidate"),
+        evaluation=given("evaluation"),
+        verdict=given("verdict"),
+        holdout_uri="{{ dag_run.conf['holdout'] }}",
+        latency_milliseconds="{{ dag_run.conf.get('latency', 1000) }}",
+        rows=48,
+    )
+    MxpipeRollbackOperator(
+        task_id="rollback",
+        model_name="stages",
+        version="{{ dag_run.conf.get('version', '') }}",
+        outlets=[AssetAlias("stages_champion")],
     )

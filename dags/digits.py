@@ -4,7 +4,7 @@ One run is one more batch of scanned images, which come from hands that the batc
 Each batch retrains a small convolutional network on everything that has arrived but the last images,
 compares it there with the champion, and reads the whole batch with whichever is better.
 
-It runs when a batch is announced (the asset ``mxpipe://images/batches``), or by hand with a number from 1
+It runs when a batch is announced (the asset ``mxpipe://snapshots/digits``), or by hand with a number from 1
 to 4.
 """
 
@@ -27,7 +27,7 @@ from mxpipe_airflow.patterns import challenge
 MODEL = "digits"
 HOLDOUT_ROWS = 120
 CODE = [str(Path(__file__).parent / "images" / name) for name in ("rows.py", "features.py", "network.py")]
-BATCHES = Asset(name="digit_batches", uri="mxpipe://images/batches")
+BATCHES = Asset(name="digit_batches", uri="mxpipe://snapshots/digits")
 BATCH = "{{ batch_of(params, triggering_asset_events) }}"
 
 

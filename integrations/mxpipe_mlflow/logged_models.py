@@ -12,6 +12,7 @@ from mxpipe_mlflow.client import KEY_TAG, quoted
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
 
 
 def find_logged_model(client: MlflowClient, model_uri: str) -> LoggedModel:
@@ -35,7 +36,12 @@ def find_logged_model(client: MlflowClient, model_uri: str) -> LoggedModel:
 
 
 def log_folder_once(
-    client: MlflowClient, folder: Path, run_id: str, key: str, input_example: Any = None
+    client: MlflowClient,
+    folder: Path,
+    run_id: str,
+    key: str,
+    input_example: Any = None,
+    signature: ModelSignature | bool | None = None,
 ) -> LoggedModel:
     """Log a model folder to a run, or give back the one that this key logged before.
 
@@ -47,6 +53,7 @@ def log_folder_once(
         run_id: Run that made it.
         key: Idempotency key.
         input_example: Rows that the model can score.
+        signature: None for the model's own; False for none.
 
     Raises:
         ModelFormatError: The folder holds no model.
@@ -73,7 +80,7 @@ def log_folder_once(
     )
     with tempfile.TemporaryDirectory() as aside:
         local = Path(aside, "model")
-        save_model(model, local, mlflow_model=description, input_example=input_example)
+        save_model(model, local, mlflow_model=description, input_example=input_example, signature=signature)
         client.log_model_artifacts(logged.model_id, str(local))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     # Only now can it be found: an attempt that was killed above leaves a pending one that nobody takes.

@@ -1,17 +1,19 @@
 """MLflow for mxpipe: the flavor, metrics that survive an outage, a registry that a retry cannot confuse.
 
-============  =====================================================================================
-``flavor``     save, log and load models; this package itself is the flavor (``mxpipe_mlflow.log_model``)
-``pyfunc``     a model behind MLflow's generic interface, and its settings (``model_config``)
-``signature``  MLflow's signature of a model's columns or tensors
-``tracking``   :class:`MlflowCallback` for :func:`mxpipe.train.fit`
-``spool``      what the callback queues on disk; ``sender`` sends it
-``registry``   register once for a key, move an alias with a check, roll back
-``resolver``   the registry behind ``mxpipe serve --models-from-registry``
+===============  ===================================================================================
+``flavor``       save, log and load models; this package itself is the flavor (``mxpipe_mlflow.log_model``)
+``pyfunc``       a model behind MLflow's generic interface, and its settings (``model_config``)
+``signature``    MLflow's signature of a model's columns or tensors
+``autologging``  ``mxpipe_mlflow.autolog()``: every training of a process, without further calls
+``tracking``     :class:`MlflowCallback` for :func:`mxpipe.train.fit`
+``spool``        what the callback queues on disk; ``sender`` sends it
+``registry``     register once for a key, move an alias with a check, roll back
+``resolver``     the registry behind ``mxpipe serve --models-from-registry``
 ``deployments``  ``mlflow deployments ... -t mxpipe``: models served on this machine
-``context``    tags of the Airflow task on every run it starts
-``lineage``    the snapshots of a training; ``dataset`` and ``dataset_source`` show them to MLflow
-============  =====================================================================================
+``webhook``        a receiver of alias moves that has the server swap at once
+``context``      tags of the Airflow task on every run it starts
+``lineage``      the snapshots of a training; ``dataset`` and ``dataset_source`` show them to MLflow
+===============  ===================================================================================
 
 MLflow takes seconds to import, so that this module loads the flavor on first use and the others import MLflow
 where they need it: training starts without waiting for it.
@@ -23,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mxpipe_mlflow.autologging import autolog
     from mxpipe_mlflow.flavor import (
         FLAVOR_NAME,
         _load_pyfunc,
@@ -39,6 +42,7 @@ __all__ = [
     "FLAVOR_NAME",
     "PyfuncModel",
     "_load_pyfunc",
+    "autolog",
     "get_default_conda_env",
     "get_default_pip_requirements",
     "infer_signature",
@@ -47,7 +51,11 @@ __all__ = [
     "save_model",
 ]
 
-_ELSEWHERE = {"PyfuncModel": "pyfunc", "infer_signature": "signature"}  # all others are in the flavor
+_ELSEWHERE = {
+    "PyfuncModel": "pyfunc",
+    "autolog": "autologging",
+    "infer_signature": "signature",
+}  # all others are in the flavor
 
 
 def __getattr__(name: str) -> Any:

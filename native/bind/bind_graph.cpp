@@ -384,6 +384,13 @@ void bind_graph_class(py::module_& module) {
            "A CompiledFunction that takes one array an input but those that `captured` gives by position.");
 }
 
+template <std::string (Plan::*describe_plan)() const>
+std::string describe(const Compiled& compiled) {
+  std::string lines;
+  for (const auto& plan : compiled.plans()) lines += (*plan.*describe_plan)();
+  return lines;
+}
+
 void bind_compiled_class(py::module_& module) {
   // A trace and its compiled form are one object: plans are made at the first call.
   py::class_<Compiled, std::shared_ptr<Compiled>>(module, "CompiledFunction",
@@ -399,12 +406,12 @@ void bind_compiled_class(py::module_& module) {
       .def_property_readonly("sources", &describe_inputs,
                              "Where each graph input comes from: (argument|capture|key, index).")
       .def_property_readonly("arena_bytes",
-                             [](const Compiled& compiled) { return compiled.plan().arena_bytes(); })
-      .def("steps", [](const Compiled& compiled) { return compiled.plan().describe_steps(); })
-      .def("memory", [](const Compiled& compiled) { return compiled.plan().describe_memory(); })
+                             [](const Compiled& compiled) { return compiled.report().arena_bytes; })
+      .def("steps", &describe<&Plan::describe_steps>)
+      .def("memory", &describe<&Plan::describe_memory>)
       .def("optimized", [](const Compiled& compiled) {
         std::ostringstream stream;
-        stream << compiled.plan().graph();
+        for (const auto& plan : compiled.plans()) stream << plan->graph();
         return stream.str();
       });
   module.attr("Traced") = module.attr("CompiledFunction");

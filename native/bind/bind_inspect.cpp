@@ -117,7 +117,7 @@ void bind_inspect(py::module_& module) {
       .def("__exit__", [](ProfileScope& self, const py::args&) { self.exit(); })
       .def("plans", &ProfileScope::plans, "One dict a plan: what report() gives, and the seconds.");
   module.def(
-      "plan_report", [](const Compiled& compiled) { return report_to_python(compiled.plan().report()); },
+      "plan_report", [](const Compiled& compiled) { return report_to_python(compiled.report()); },
       py::arg("compiled"), "A CompiledFunction's plan as data; made if it was not.");
 }
 

@@ -17,21 +17,23 @@ struct Compiled::Differentiated {
 };
 
 struct Compiled::Inference {
-  std::unique_ptr<Plan> prologue;   // reads captures; none where nothing depends on them alone
-  std::unique_ptr<Plan> main;       // reads the graph's inputs, then prologue's results
+  std::unique_ptr<Plan> prologue;  // reads captures; none where nothing depends on them alone
+  // They read the graph's inputs, then prologue's results. Several where blocks of rows go through stages.
+  std::vector<std::unique_ptr<Plan>> main;
   std::vector<bool> captured;       // per input of main
   bool keeps = false;               // whether captures keep their values from call to call
-  std::optional<RowBlocks> blocks;  // set where main is for a block of rows
+  std::optional<RowBlocks> blocks;  // set where main is for blocks of rows
 
-  std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs, const Plan::Packs& packs = {}) const {
-    return blocks ? run_row_blocks(*main, *blocks, inputs, packs) : main->run(inputs, packs);
+  std::vector<ArrayPtr> run(std::span<const ArrayPtr> inputs, std::span<const Plan::Packs> packs = {}) const {
+    if (blocks) return run_row_blocks(main, *blocks, inputs, packs);
+    return main[0]->run(inputs, packs.empty() ? Plan::Packs() : packs[0]);
   }
 };
 
 struct Compiled::Frozen {
   std::vector<std::uint64_t> versions;  // of the captures' storage
   std::vector<ArrayPtr> values;
-  Plan::Packs packs;
+  std::vector<Plan::Packs> packs;  // one a plan
 };
 
 // Splits a joint graph at `forward_size`: what backward reads of forward becomes its inputs.
@@ -182,7 +184,12 @@ Compiled::Compiled(TracedGraph traced, const CompileOptions& options)
 
 Compiled::~Compiled() = default;
 
-const Plan& Compiled::plan() const { return *inference().main; }
+std::span<const std::unique_ptr<Plan>> Compiled::plans() const { return inference().main; }
+
+PlanReport Compiled::report() const {
+  const Inference& plans = inference();
+  return plans.blocks ? join_reports(plans.main, *plans.blocks) : plans.main[0]->report();
+}
 
 const Compiled::Inference& Compiled::inference() const {
   const std::scoped_lock lock(mutex_);
@@ -199,10 +206,16 @@ const Compiled::Inference& Compiled::inference() const {
     if (!hoisted.prologue.outputs.empty()) made->prologue = std::make_unique<Plan>(hoisted.prologue);
     made->captured.resize(hoisted.main.inputs.size(), true);
     made->blocks = split_rows(hoisted.main, made->captured);
-    made->main = std::make_unique<Plan>(made->blocks ? made->blocks->graph : hoisted.main, made->captured);
-    made->keeps = made->prologue || made->main->packs_inputs();
+    if (made->blocks) {
+      for (const RowStage& stage : made->blocks->stages)
+        made->main.push_back(std::make_unique<Plan>(stage.graph, made->captured));
+    } else {
+      made->main.push_back(std::make_unique<Plan>(hoisted.main, made->captured));
+    }
+    made->keeps = made->prologue || std::any_of(made->main.begin(), made->main.end(),
+                                                [](const auto& plan) { return plan->packs_inputs(); });
   } else {
-    made->main = std::make_unique<Plan>(graph);
+    made->main.push_back(std::make_unique<Plan>(graph));
   }
   inference_ = std::move(made);
   return *inference_;
@@ -229,7 +242,7 @@ std::shared_ptr<const Compiled::Frozen> Compiled::frozen(const Inference& plans,
   if (plans.prologue) made->values = plans.prologue->run(captured);
   std::vector<ArrayPtr> all(inputs.begin(), inputs.end());
   all.insert(all.end(), made->values.begin(), made->values.end());
-  made->packs = plans.main->pack(all, plans.captured);
+  for (const auto& plan : plans.main) made->packs.push_back(plan->pack(all, plans.captured));
   if (!counted) return made;
   const std::scoped_lock lock(mutex_);
   frozen_ = made;

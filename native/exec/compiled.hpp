@@ -22,7 +22,9 @@ class Compiled : public std::enable_shared_from_this<Compiled> {
 
   const TracedGraph& traced() const { return traced_; }
   const CompileOptions& options() const { return options_; }
-  const Plan& plan() const;  // the main one; made at the first use
+  // Of a call that does not record; made at the first use. Several where blocks of rows go through stages.
+  std::span<const std::unique_ptr<Plan>> plans() const;
+  PlanReport report() const;  // of those
 
  private:
   // A plan, and another that computes what depends on captures alone where nothing is overwritten.

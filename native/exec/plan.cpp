@@ -217,7 +217,7 @@ Plan::Packs Plan::pack(std::span<const ArrayPtr> inputs, const std::vector<bool>
   for (const Step& step : steps_) {
     for (const PackedInput& packed : step.packed) {
       const Home& home = step.inputs[packed.input];
-      if (home.place != Place::input || !frozen[home.index]) continue;
+      if (home.place != Place::input || home.index >= frozen.size() || !frozen[home.index]) continue;
       packs[packed.slot] = Storage::allocate(step.kernel->packed_bytes(packed.input));
       step.kernel->pack(packed.input, inputs[home.index]->data(), packs[packed.slot]->data());
     }

@@ -198,6 +198,7 @@ array([[[21., 32.]]])
                                                     "\"\" or relu, applied to the result")}),
     .infer = infer_convolution,
     .gradient = convolution_gradient,
+    .by_row = true,
     .narrow = {0, 1, 3},
     .images = {0, 3},
 });
@@ -218,6 +219,7 @@ array([[[ 1., 12., 20.]]])
                                                     "spatial sizes of the result")}),
     .infer = infer_backward_data,
     .gradient = backward_data_gradient,
+    .by_row = true,
     .narrow = {0, 1},
     .images = {0},
 });

@@ -137,6 +137,7 @@ first of equal numbers is taken.
       return {gradient(call).call("max_pool_backward", {call.outputs[1]},
                                   with_size(call.attributes, input(call, 0).type().shape))};
     },
+    .by_row = true,
     .narrow = {0},
     .images = {0},
 });
@@ -175,6 +176,7 @@ array([[[2., 1.]]])
       return {
           gradient(call).call("avg_pool_backward", with_size(call.attributes, input(call, 0).type().shape))};
     },
+    .by_row = true,
     .narrow = {0},
     .images = {0},
 });

@@ -122,8 +122,8 @@ struct OpSchema {
   bool view = false;            // the output has the bytes of input 0
   bool random = false;          // the last input is the key, supplied by the engine; attribute `offset`
   bool moves = false;           // the output holds elements of the inputs as they are
-  // Row i (of the first axis) of the outputs depends on row i of input 0 alone, and on the other inputs;
-  // where there is an attribute axis, unless it is the first. Elementwise ops need not say so.
+  // Row i (of the first axis) of the outputs depends on row i of input 0 and of `images` alone, and on the
+  // other inputs; where there is an attribute axis, unless it is the first. Elementwise ops need not say so.
   bool by_row = false;
   std::vector<int> narrow{};  // inputs that mixed precision feeds in bfloat16 (passes/amp)
   std::vector<int> images{};  // inputs whose axes `layout` names, or whose channels are on `axis`

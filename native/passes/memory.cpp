@@ -1,11 +1,13 @@
 // memory: a home for every value. Liveness over the running order, best-fit offsets in one arena, results and
-// updates computed where they belong, programs and in-place ops over their dying operand.
+// updates computed where they belong, programs, in-place ops and convolutions over their dying operand or
+// addend.
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
 
 #include "passes/passes.hpp"
+#include "passes/rewriter.hpp"
 
 namespace mxpipe {
 namespace {
@@ -165,6 +167,7 @@ class Planner {
              graph_.type(operand).bytes() == result.bytes() &&
              node.program->inputs[at].strides == contiguous_strides(node.program->shape);
     }
+    if (is_op(node, "convolution")) return node.inputs.size() > 3 && root(node.inputs[3]) == operand;
     return node.op->in_place && value.output == 0 && root(node.inputs[0]) == operand;
   }
 

@@ -112,13 +112,20 @@ struct HoistedGraph {
 };
 HoistedGraph hoist(const Graph& graph, const std::vector<bool>& frozen);
 
-// A graph whose rows are computed each by itself, for a block of `block` of its `rows` rows. None where rows
-// depend on each other, or where blocks would gain nothing.
-struct RowBlocks {
-  Graph graph;              // of one block
-  std::vector<bool> split;  // per input: whether it has rows
-  std::int64_t rows = 0;
+// A graph whose rows are computed each by itself, cut into stages: each computes a block of rows at a time
+// for all rows before the next one starts. None where rows depend on each other, or where blocks would gain
+// nothing.
+struct RowStage {
+  Graph graph;                     // of one block; inputs: the whole graph's, then `reads`
+  std::vector<std::size_t> reads;  // which of the earlier stages' results, all in a row, it needs
+  std::vector<bool> split;         // per input: whether it has rows
   std::int64_t block = 0;
+};
+struct RowBlocks {
+  std::vector<RowStage> stages;
+  std::vector<std::size_t> outputs;  // one an output: which of the stages' results, all in a row, it is
+  std::int64_t rows = 0;
+  bool across_threads = false;  // threads take whole blocks; otherwise every kernel runs on all threads
 };
 std::optional<RowBlocks> split_rows(const Graph& graph, const std::vector<bool>& captured);
 

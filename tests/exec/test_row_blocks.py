@@ -107,3 +107,66 @@ def test_an_operand_along_the_rows_is_not_split(net: mx.gluon.HybridBlock) -> No
     expected = block(x).asnumpy()
     block.hybridize()
     numpy.testing.assert_allclose(block(x).asnumpy(), expected, rtol=1e-3, atol=1e-2)
+
+
+class Residual(mx.gluon.HybridBlock):
+    """Images of falling size: a stem, residual blocks, a pool, a dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn = mx.gluon.nn
+        self.stem = nn.Conv2D(32, 3, padding=1, in_channels=3, activation="relu")
+        self.first = nn.Conv2D(32, 1, in_channels=32, activation="relu")
+        self.second = nn.Conv2D(32, 3, padding=1, in_channels=32)
+        self.pool = nn.MaxPool2D(4)
+        self.last = nn.Conv2D(64, 3, padding=1, in_channels=32, activation="relu")
+        self.mean = nn.GlobalAvgPool2D()
+        self.output = nn.Dense(5, in_units=64)
+
+    def forward(self, x: Any) -> Any:
+        y = self.stem(x)
+        y = npx.relu(self.second(self.first(y)) + y)
+        y = self.last(self.pool(y))
+        return self.output(self.mean(y)), y
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_go_through_stages_of_growing_blocks(precision: str) -> None:
+    mx.random.seed(5)
+    net = Residual()
+    net.initialize(mx.init.Xavier())
+    x = np.random.normal(size=(7, 3, 160, 160))
+    expected = [part.asnumpy() for part in net(x)]
+    session = net.compile(x, sizes=(7,), precision=precision)
+    results = [part.asnumpy() for part in session(x)]
+    for result, wanted in zip(results, expected, strict=True):
+        scale = float(numpy.abs(wanted).max())
+        tolerance = 2e-6 if precision == "float32" else 2e-2
+        numpy.testing.assert_allclose(result, wanted, atol=tolerance * scale, rtol=0)
+    plan = mx.inspection.view(session.plan(7))
+    blocks = [step.outputs[0].shape[0] for step in plan.steps]
+    assert blocks == sorted(blocks), "later layers take more images at a time"
+    assert blocks[0] < blocks[-1]
+    kept = [operand for step in plan.steps for operand in step.outputs if operand.place == "arena"]
+    assert all(operand.index + operand.bytes <= plan.arena_bytes for operand in kept)
+    alone = [part.asnumpy() for part in net.compile(x, sizes=(1,), precision=precision)(x[6:])]
+    for result, single in zip(results, alone, strict=True):
+        scale = float(numpy.abs(single).max())
+        numpy.testing.assert_allclose(
+            result[6:], single, atol=(1e-6 if precision == "float32" else 1e-2) * scale
+        )
+
+
+def test_images_that_depend_on_each_other_are_not_split() -> None:
+    class Centred(Residual):
+        def forward(self, x: Any) -> Any:
+            y = self.stem(x)
+            return y - y.mean(axis=0, keepdims=True)
+
+    net = Centred()
+    net.initialize(mx.init.Xavier())
+    x = np.random.normal(size=(7, 3, 160, 160))
+    expected = net(x).asnumpy()
+    net.hybridize()
+    numpy.testing.assert_allclose(net(x).asnumpy(), expected, rtol=1e-5, atol=1e-5)
+    assert blocked_rows(net, x) == 7

@@ -1,6 +1,7 @@
 """What each pass promises, seen in the text of the graph after it."""
 
 import numpy as np
+import pytest
 
 from mxpipe._native import Array, array, assign, grad, invoke, trace
 
@@ -85,3 +86,26 @@ def test_memory_is_reused_along_a_chain() -> None:
         return value
 
     assert trace(chain, [x]).arena_bytes < 5 * x.nbytes
+
+
+@pytest.mark.parametrize("channels", [5, 32, 256])
+@pytest.mark.parametrize("activation", ["relu", "negative"])  # the first becomes part of the convolution
+def test_a_convolution_adds_where_its_addend_dies(channels: int, activation: str) -> None:
+    x, weight = matrix(2, 14, 14, channels), matrix(channels, channels, 1, 1, seed=1)
+    bias = matrix(channels, seed=2)
+
+    def layer(value: Array) -> Array:
+        return invoke("relu", [invoke("convolution", [value, weight, bias], {"layout": "NHWC"})], {})
+
+    def blocks(value: Array) -> Array:
+        value = layer(value)
+        for _ in range(3):
+            inner = invoke("convolution", [layer(value), weight, bias], {"layout": "NHWC"})
+            value = invoke(activation, [inner + value], {})
+        return layer(value)
+
+    compiled = trace(blocks, [x])
+    (result,) = compiled(x)
+    assert result.asnumpy().tobytes() == blocks(x).asnumpy().tobytes()
+    homes = [line.split(" -> ")[1] for line in compiled.steps().splitlines()]
+    assert len(set(homes)) == 3, "two images of the arena take turns; the last is the result"

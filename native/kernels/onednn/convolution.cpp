@@ -7,6 +7,7 @@
 // the primitive asks for: the caller packs them (see Kernel::pack), and a weight's gradient is unpacked here.
 #include "kernels/convolution.hpp"
 
+#include <cstring>
 #include <optional>
 
 #include "kernels/onednn/primitive.hpp"
@@ -71,11 +72,13 @@ struct Geometry {
 
 constexpr bool kAllowEmpty = true;
 
-dnnl::primitive_attr attributes_of(const Convolution& c, const Geometry& geometry) {
+// in_place: the addend lies where the result goes, which saves a pass over memory.
+dnnl::primitive_attr attributes_of(const Convolution& c, const Geometry& geometry, bool in_place) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops after;
-  if (c.addend) after.append_binary(dnnl::algorithm::binary_add, geometry.y);
+  if (c.addend && in_place) after.append_sum();
+  if (c.addend && !in_place) after.append_binary(dnnl::algorithm::binary_add, geometry.y);
   if (c.relu) after.append_eltwise(dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
   attributes.set_post_ops(after);
   return attributes;
@@ -125,23 +128,43 @@ class ConvolutionKernel final : public Kernel {
             {DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, reorder.scratchpad_desc()}});
   }
 
+  // The same with an addend that lies where the result goes; `arguments` without the addend.
+  template <typename Descriptor>
+  void set_in_place(const Descriptor& descriptor, const dnnl::primitive& primitive,
+                    Primitive::Arguments arguments) {
+    arguments.emplace_back(DNNL_ARG_SCRATCHPAD, descriptor.scratchpad_desc());
+    scratchpad_bytes_ = std::max(scratchpad_bytes_, align(descriptor.scratchpad_desc().get_size()));
+    in_place_.emplace(primitive, std::move(arguments));
+  }
+
+  // Should the addend lie there, it is copied first.
+  void copy_addend(std::size_t bytes) { addend_bytes_ = bytes; }
+
   void run(std::span<const void* const> inputs, std::span<void* const> outputs,
            void* scratch) const override {
     use_threads(threads_);
     auto* memory = static_cast<std::byte*>(scratch);
     const bool unpacks = reorder_ && kind_ == ConvolutionKind::backward_weights;
-    std::byte* packed = memory + scratchpad_bytes_;
+    const bool overwrites = inputs.back() == outputs[0];
+    std::byte* behind = memory + scratchpad_bytes_;
     std::array<const void*, Primitive::kMostArguments> pointers{};
     std::copy(inputs.begin(), inputs.end(), pointers.begin());
-    pointers[inputs.size()] = unpacks ? packed : outputs[0];
-    pointers[inputs.size() + 1] = memory;
-    primitive_->execute(pointers);
+    std::size_t count = inputs.size();
+    if (overwrites && in_place_) {
+      --count;
+    } else if (overwrites) {
+      std::memcpy(behind, inputs.back(), addend_bytes_);
+      pointers[count - 1] = behind;
+    }
+    pointers[count] = unpacks ? behind : outputs[0];
+    pointers[count + 1] = memory;
+    (overwrites && in_place_ ? *in_place_ : *primitive_).execute(pointers);
     if (!unpacks) return;
-    reorder_->execute(std::array<const void*, 3>{packed, outputs[0], memory});
+    reorder_->execute(std::array<const void*, 3>{behind, outputs[0], memory});
   }
 
   std::size_t scratch_bytes() const override {
-    if (!reorder_ || kind_ != ConvolutionKind::backward_weights) return scratchpad_bytes_;
+    if (!reorder_ || kind_ != ConvolutionKind::backward_weights) return scratchpad_bytes_ + addend_bytes_;
     return std::max(scratchpad_bytes_, reorder_bytes_) + packed_weight_.get_size();
   }
 
@@ -163,25 +186,41 @@ class ConvolutionKernel final : public Kernel {
 
   int threads_;
   ConvolutionKind kind_;
-  std::size_t scratchpad_bytes_, reorder_bytes_ = 0;
+  std::size_t scratchpad_bytes_, reorder_bytes_ = 0, addend_bytes_ = 0;
   memory::desc packed_weight_;
-  std::optional<Primitive> primitive_, reorder_;
+  std::optional<Primitive> primitive_, in_place_, reorder_;
   std::string name_;
 };
 
+// Whether an addend in place gives the bytes of one elsewhere: other kernels start their sums with it.
+bool adds_last(const dnnl::convolution_forward::primitive_desc& descriptor) {
+  return descriptor && std::string_view(descriptor.impl_info_str()).starts_with("brg");
+}
+
 std::unique_ptr<Kernel> make_forward(const Convolution& c, const Geometry& geometry) {
-  const dnnl::primitive_attr attributes = attributes_of(c, geometry);
-  const auto descriptor = forward_descriptor(c, geometry, attributes);
+  const auto descriptor = forward_descriptor(c, geometry, attributes_of(c, geometry, false));
   if (!descriptor || is_reference(descriptor.impl_info_str())) return nullptr;
   Primitive::Arguments arguments{{DNNL_ARG_SRC, descriptor.src_desc()},
                                  {DNNL_ARG_WEIGHTS, descriptor.weights_desc()}};
   if (c.bias) arguments.emplace_back(DNNL_ARG_BIAS, descriptor.bias_desc());
+  Primitive::Arguments in_place_arguments = arguments;
   if (c.addend) {
     arguments.emplace_back(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, geometry.y);
   }
   arguments.emplace_back(DNNL_ARG_DST, descriptor.dst_desc());
-  return std::make_unique<ConvolutionKernel>(c, descriptor, dnnl::convolution_forward(descriptor), arguments,
-                                             descriptor.weights_desc());
+  auto kernel = std::make_unique<ConvolutionKernel>(c, descriptor, dnnl::convolution_forward(descriptor),
+                                                    arguments, descriptor.weights_desc());
+  if (c.addend) {
+    const auto in_place = forward_descriptor(c, geometry, attributes_of(c, geometry, true));
+    in_place_arguments.emplace_back(DNNL_ARG_DST, geometry.y);
+    if (adds_last(descriptor) && adds_last(in_place) &&
+        in_place.weights_desc() == descriptor.weights_desc()) {
+      kernel->set_in_place(in_place, dnnl::convolution_forward(in_place), in_place_arguments);
+    } else {
+      kernel->copy_addend(geometry.y.get_size());
+    }
+  }
+  return kernel;
 }
 
 // Gradients name the forward convolution that they belong to; it has no post-ops.

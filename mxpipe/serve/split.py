@@ -8,6 +8,7 @@ split one by one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -95,10 +96,20 @@ def buckets(columns: Mapping[str, ColumnValues], rows: int) -> npt.NDArray[np.fl
         >>> bool(pair[0] == buckets({"carrier": ["UA"], "hour": [7.0]}, 1)[0])
         True
     """
-    state = np.zeros(rows, dtype=np.uint64)
-    for name in sorted(columns):
-        state = _mixed(state ^ np.uint64(_digest(name))) ^ _hashes(columns[name])
-    return (_mixed(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    names, words = [], np.empty((len(columns), rows), dtype=np.uint64)
+    texts = {name: values for name, values in columns.items() if _is_text(values)}
+    for place, (name, values) in enumerate(texts.items()):
+        words[place] = [_MISSING if value is None else _digest(value) for value in values]
+        names.append(name)
+    # All columns of numbers in one go: for single rows NumPy's calls are what costs.
+    numbers = np.empty((len(columns) - len(texts), rows), dtype=np.float64)
+    for place, name in enumerate(name for name in columns if name not in texts):
+        numbers[place] = columns[name]  # None becomes NaN
+        names.append(name)
+    words[len(texts) :] = np.where(np.isnan(numbers), _MISSING, (numbers + 0.0).view(np.uint64))
+    keys = np.array([_digest(name) for name in names], dtype=np.uint64)
+    total = np.add.reduce(_mixed(words ^ keys[:, np.newaxis]), axis=0)
+    return (_mixed(total) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def bucket_of_id(request_id: str) -> float:
@@ -111,18 +122,8 @@ def bucket_of_id(request_id: str) -> float:
     return (_digest(request_id) >> 11) * 2.0**-53
 
 
-def _hashes(values: ColumnValues) -> UInt64Array:
-    if isinstance(values, np.ndarray):
-        return _number_hashes(values.astype(np.float64))
-    if any(isinstance(value, str) for value in values):
-        known = {value: _digest(value) for value in set(values) if value is not None}
-        return np.array([known.get(value, int(_MISSING)) for value in values], dtype=np.uint64)
-    return _number_hashes(np.array([np.nan if value is None else value for value in values], np.float64))
-
-
-def _number_hashes(values: npt.NDArray[np.float64]) -> UInt64Array:
-    bits = (values + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0
-    return np.where(np.isnan(values), _MISSING, _mixed(bits))
+def _is_text(values: ColumnValues) -> bool:
+    return not isinstance(values, np.ndarray) and any(isinstance(value, str) for value in values)
 
 
 def _mixed(state: UInt64Array) -> UInt64Array:
@@ -135,6 +136,7 @@ def _mixed(state: UInt64Array) -> UInt64Array:
     return mixed
 
 
+@functools.lru_cache(maxsize=65536)
 def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 

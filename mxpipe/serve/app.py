@@ -12,8 +12,8 @@ our own words, so that a second validation layer would only cost time and start-
 ``POST /v2/repository/index``                             the model served
 ``POST /v2/repository/models/{m}/load``                   serve what the source names now (no body)
 ``GET  /v2/models/{m}/split``                             the split, and measures of its versions since then
-``PUT  /v2/models/{m}/split``                             set it: ``{"canary", "share", "shadow"}``; ``{}``
-ends it ``POST /invocations``                                     MLflow's scoring protocol, JSON and CSV
+``PUT  /v2/models/{m}/split``                             ``{canary, share, shadow, lease_seconds}``
+``POST /invocations``                                     MLflow's scoring protocol, JSON and CSV
 ``GET  /ping``, ``/health``, ``/version``, ``/metrics``   MLflow's health routes; Prometheus text
 =======================================================  ==================================================
 
@@ -218,9 +218,11 @@ class InferenceApp:
 
     async def _set_split(self, request: Request) -> Response:
         self._check_model(request)
-        split = Split.from_json(_parse_json(await self._read_body(request)))
+        body = _parse_json(await self._read_body(request))
+        seconds = body.pop("lease_seconds", None) if isinstance(body, dict) else None
+        split = Split.from_json(body)
         try:
-            before = await asyncio.to_thread(self._router.change, split)
+            before = await asyncio.to_thread(self._router.change, split, seconds)
         except RequestError:
             raise
         except MxpipeError as error:

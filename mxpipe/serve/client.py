@@ -25,8 +25,9 @@ def read_split(url: str, model: str, timeout: float = 30.0) -> dict[str, Any]:
         timeout: Seconds to wait for the answer.
 
     Returns:
-        ``model, version`` (the one that the source names), ``split`` (``canary, share, shadow``), and
-        ``versions``: ``requests, errors, rows, skipped, seconds, predictions, shadow_difference`` by version.
+        ``model, version`` (the one that the source names), ``split`` (``canary, share, shadow``), ``before``
+        (the split that comes back when a lease runs out, or None), and ``versions``: ``requests, errors,
+        rows, skipped, seconds, predictions, shadow_difference`` by version.
 
     Raises:
         ServingError: The server does not answer.
@@ -40,11 +41,12 @@ def write_split(url: str, model: str, split: Mapping[str, Any], timeout: float =
     Args:
         url: Root of the server's HTTP interface.
         model: Name of the served model.
-        split: ``canary, share, shadow``; ``{}`` ends both.
+        split: ``canary, share, shadow``; ``{}`` ends both. With ``lease_seconds``, the split before comes
+            back after this time, unless the same split is set again until then.
         timeout: Seconds to wait, the loading of versions included.
 
     Returns:
-        ``split``, and ``before``, the split that it replaced.
+        ``split``, and ``before``, the split that it replaced, or that its lease would bring back.
 
     Raises:
         RequestError: The server refused it, because it is no split or the versions do not fit each other.

@@ -23,7 +23,7 @@ from mxpipe.errors import MxpipeError, RequestError, ServingError
 from mxpipe.serve.columns import ColumnValues
 from mxpipe.serve.measure import VersionMeasures
 from mxpipe.serve.slot import LoadedVersion, ModelSlot
-from mxpipe.serve.split import Split, bucket_of_id, buckets, read_split, write_split
+from mxpipe.serve.split import Lease, Split, bucket_of_id, buckets, read_split, write_split
 
 if TYPE_CHECKING:
     from mxpipe.monitor import StatisticsRecorder
@@ -73,6 +73,8 @@ class Router:
         self._split_file = split_file
         self._routes = Routes()
         self._changing = threading.Lock()
+        self._lease: Lease | None = None
+        self._timer: threading.Timer | None = None
         self._shadow_queue: deque[tuple[LoadedVersion, Columns, Predictions]] = deque()
         self._shadow_limit = shadow_requests
         self._shadow_wake = threading.Condition()
@@ -89,23 +91,26 @@ class Router:
         """Take up the split that the server before left; without one whose versions cannot be loaded."""
         if self._split_file is None:
             return
-        split = read_split(self._split_file, self.slot.source.reference)
+        split, lease = read_split(self._split_file, self.slot.source.reference)
         if not split.versions:
             return
         try:
             with self._changing:
                 self._routes = self._load(split)
+                self._hold(lease)
         except MxpipeError as error:
             logger.warning("the split of the server before is left out: %s", error)
 
-    def change(self, split: Split) -> Split:
+    def change(self, split: Split, lease_seconds: float | None = None) -> Split:
         """Load and warm what the split names, write it down, then let requests see it.
 
         Args:
             split: The split from now on.
+            lease_seconds: Where it is given, the split that held without a lease comes back after this time,
+                unless the same split is set again before.
 
         Returns:
-            The split before.
+            The split before, or the one that a lease would have brought back.
 
         Raises:
             MxpipeError: A version cannot be loaded or written down; the split is as it was.
@@ -119,12 +124,47 @@ class Router:
                         f"[split] version {version.version!r} must take the columns of version "
                         f"{current.version!r} and give its outputs; they differ."
                     )
-            if self._split_file is not None:
-                write_split(self._split_file, self.slot.source.reference, split)
-            before, self._routes = self._routes.split, routes
-            self.measures.restart()
-        logger.info("split: %s", split.to_json())
+            before = self._lease.before if self._lease else self._routes.split
+            lease = Lease(before, lease_seconds) if lease_seconds is not None else None
+            if split != self._routes.split or lease != self._lease:
+                self._write(split, lease)
+            if split != self._routes.split:
+                self._routes = routes
+                self.measures.restart()
+                logger.info("split: %s", split.to_json())
+            self._hold(lease)
         return before
+
+    def _write(self, split: Split, lease: Lease | None) -> None:
+        if self._split_file is not None:
+            write_split(self._split_file, self.slot.source.reference, split, lease)
+
+    def _hold(self, lease: Lease | None) -> None:
+        """Start the time of a lease, or end it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._lease, self._timer = lease, None
+        if lease is not None:
+            self._timer = threading.Timer(lease.seconds, lambda: self._lapse(timer))
+            timer = self._timer
+            timer.daemon = True
+            timer.start()
+
+    def _lapse(self, timer: threading.Timer) -> None:
+        with self._changing:
+            if self._timer is not timer or self._lease is None:
+                return  # renewed at the last moment
+            before = self._lease.before
+            logger.warning("nobody renewed the split %s: %s again", self._routes.split, before)
+            try:
+                self._routes = self._load(before)
+                self._write(before, None)
+            except MxpipeError as error:
+                # Whatever cannot be loaded or written: no version that nobody watches goes on answering.
+                logger.warning("all requests go to the version that the source names: %s", error)
+                self._routes = Routes()
+            self.measures.restart()
+            self._hold(None)
 
     def _load(self, split: Split) -> Routes:
         loaded = {}
@@ -257,6 +297,7 @@ class Router:
             "model": self.slot.source.name,
             "version": current.version,
             "split": self.split.to_json(),
+            "before": lease.before.to_json() if (lease := self._lease) else None,
             "versions": self.measures.report(),
         }
 

@@ -25,6 +25,7 @@ from mxpipe.serve.columns import ColumnValues
 
 UInt64Array = npt.NDArray[np.uint64]
 
+LONGEST_LEASE_SECONDS = 86400.0
 _MISSING = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -141,25 +142,57 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def write_split(path: Path, reference: str, split: Split) -> None:
+@dataclass(frozen=True)
+class Lease:
+    """A split for a time: whoever set it renews it, and where nobody does, the split before comes back.
+
+    Attributes:
+        before: The split to come back to.
+        seconds: Time after which it does.
+
+    Raises:
+        RequestError: The time is none.
+    """
+
+    before: Split
+    seconds: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
+        if not number or not 0.0 < self.seconds <= LONGEST_LEASE_SECONDS:
+            raise RequestError(
+                f"[split] lease_seconds must be above 0 and at most {LONGEST_LEASE_SECONDS:g}; "
+                f"got {self.seconds!r}."
+            )
+
+
+def write_split(path: Path, reference: str, split: Split, lease: Lease | None = None) -> None:
     """Replace the file by which a split survives a restart.
 
     Args:
         path: The file.
         reference: What the server serves; see :class:`~mxpipe.serve.sources.ModelSource`.
         split: The split.
+        lease: Where it holds for a time only.
 
     Raises:
         StorageError: The disk is full or read-only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"reference": reference, "split": split.to_json()})
+    content: dict[str, Any] = {"reference": reference, "split": split.to_json()}
+    if lease is not None:
+        content["lease"] = {"before": lease.before.to_json(), "seconds": lease.seconds}
+    write_json(path, content)
 
 
-def read_split(path: Path, reference: str) -> Split:
+def read_split(path: Path, reference: str) -> tuple[Split, Lease | None]:
     """The split that a server of the same reference left; none where there is no such file."""
     try:
         content = json.loads(path.read_text())
-        return Split.from_json(content["split"]) if content["reference"] == reference else Split()
+        if content["reference"] != reference:
+            return Split(), None
+        lease = content.get("lease")
+        held = Lease(Split.from_json(lease["before"]), lease["seconds"]) if lease else None
+        return Split.from_json(content["split"]), held
     except (OSError, ValueError, KeyError, TypeError):
-        return Split()
+        return Split(), None

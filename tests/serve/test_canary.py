@@ -169,6 +169,35 @@ def test_what_cannot_be_split_is_refused_and_changes_nothing(served: Served, inf
     )
 
 
+def wait_for_split(served: Served, split: dict[str, Any], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while served.report()["split"] != split:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_split_that_nobody_renews_goes_back(served: Served) -> None:
+    kept = {"canary": served.second, "share": 0.1, "shadow": None}
+    served.set(**kept)
+    more = kept | {"share": 0.6}
+    assert served.set(**more, lease_seconds=2.0)["before"] == kept
+    served.ask(rows(20))
+    for _ in range(4):
+        time.sleep(0.2)
+        assert served.set(**more, lease_seconds=2.0)["before"] == kept
+    report = served.report()
+    assert (report["split"], report["before"]) == (more, kept)
+    assert sum(item["rows"] for item in report["versions"].values()) == 20, "renewing measures on"
+    wait_for_split(served, kept)
+    # Set once more without a lease, it stays.
+    served.set(**more, lease_seconds=0.5)
+    served.set(**more)
+    time.sleep(0.7)
+    assert served.report()["split"] == more
+    with pytest.raises(RequestError, match="lease_seconds must be above 0"):
+        served.set(**kept, lease_seconds=0)
+
+
 def test_no_request_is_lost_while_the_split_changes(served: Served) -> None:
     columns = rows(8)
     answers = {version: served.models[version].predict(columns) for version in (served.first, served.second)}
@@ -225,6 +254,14 @@ def test_a_split_survives_a_kill_and_the_statistics_too(served: Served) -> None:
         assert statistics is not None
         carriers = {value for value, _ in statistics.inputs["carrier"].categories or ()}
         assert {"UA", "DL", "AA", "B6", "EV"} <= carriers
+
+
+def test_a_lease_runs_out_on_the_server_that_takes_over(served: Served) -> None:
+    served.set(canary=served.second, share=0.9, lease_seconds=2)
+    os.kill(served.handle.pid, signal.SIGKILL)
+    served.handle = served.restart()
+    wait_for_split(served, {"canary": None, "share": 0.0, "shadow": None})
+    assert served.report()["before"] is None
 
 
 def _kept(served: Served) -> dict[str, list[float]]:

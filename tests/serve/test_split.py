@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mxpipe.errors import RequestError
-from mxpipe.serve.split import Split, bucket_of_id, buckets, read_split, write_split
+from mxpipe.serve.split import Lease, Split, bucket_of_id, buckets, read_split, write_split
 
 values = st.one_of(st.none(), st.integers(-(2**40), 2**40))
 rows = st.lists(st.tuples(values, st.one_of(st.none(), st.text(max_size=5))), min_size=1, max_size=20)
@@ -57,10 +57,13 @@ def test_what_is_no_split_is_refused() -> None:
 
 def test_a_split_of_another_server_is_not_taken_up(tmp_path: Path) -> None:
     path = tmp_path / "server.split.json"
-    assert read_split(path, "flights@champion") == Split()
+    assert read_split(path, "flights@champion") == (Split(), None)
     split = Split("4", 0.25, "5")
     write_split(path, "flights@champion", split)
-    assert read_split(path, "flights@champion") == split
-    assert read_split(path, "digits@champion") == Split()
+    assert read_split(path, "flights@champion") == (split, None)
+    assert read_split(path, "digits@champion") == (Split(), None)
+    lease = Lease(Split("3", 0.5), 60.0)
+    write_split(path, "flights@champion", split, lease)
+    assert read_split(path, "flights@champion") == (split, lease)
     path.write_text("{")
-    assert read_split(path, "flights@champion") == Split()
+    assert read_split(path, "flights@champion") == (Split(), None)

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from mxpipe_airflow.hooks.mxpipe import MxpipeSettings
 
 
-def serve_alias(settings: MxpipeSettings, model_name: str, alias: str, port: int = 0) -> ServerHandle:
+def serve_alias(
+    settings: MxpipeSettings, model_name: str, alias: str, port: int = 0, monitor: str | None = None
+) -> ServerHandle:
     """See that a server on this machine serves what an alias names now; done twice it changes nothing.
+
+    A server that runs already goes on as it was started, with or without a monitor.
 
     Raises:
         ServingError: It does not come up, or cannot load the version.
@@ -35,6 +39,7 @@ def serve_alias(settings: MxpipeSettings, model_name: str, alias: str, port: int
         state_file=place / f"{model_name}.json",
         log_file=place / f"{model_name}.log",
         port=port,
+        arguments=[f"--monitor={settings.root / 'monitors' / monitor}"] if monitor else [],
     )
 
 
@@ -48,6 +53,7 @@ class MxpipeDeployOperator(MxpipeOperator):
         model_name: Name in the registry.
         alias: The alias to follow.
         port: Port on loopback; 0 takes a free one, and keeps it.
+        monitor: Name of a monitor into which a server that is started counts what it is asked and answers.
 
     Returns:
         ``url, infer_url, version, digest, pid, state_file``.
@@ -57,18 +63,29 @@ class MxpipeDeployOperator(MxpipeOperator):
         'champion'
     """
 
-    template_fields: Sequence[str] = ("conn_id", "model_name", "alias", "port")
+    template_fields: Sequence[str] = ("conn_id", "model_name", "alias", "port", "monitor")
     operator_extra_links = (ServerLink(),)
 
-    def __init__(self, *, model_name: str, alias: str = "champion", port: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        alias: str = "champion",
+        port: int = 0,
+        monitor: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.model_name = model_name
         self.alias = alias
         self.port = port
+        self.monitor = monitor
 
     def run_stage(self, context: Context) -> Manifest:
         """Start the server or let it reload."""
-        handle = serve_alias(self.hook.settings, self.model_name, self.alias, int(self.port))
+        handle = serve_alias(
+            self.hook.settings, self.model_name, self.alias, int(self.port), monitor=self.monitor
+        )
         self.log.info("Version %s of %s at %s", handle.version, self.model_name, handle.url)
         return {**handle.to_json(), "infer_url": handle.infer_url, "model_name": self.model_name}
 

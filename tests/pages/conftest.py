@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, standalone: Any) -> Iterator[Any]:
     """A page of Airflow's, with room for a task beside its log."""
     context = browser.new_context(
-        base_url=standalone.airflow_url, viewport={"width": 1280, "height": 800}, color_scheme="light"
+        base_url=standalone.airflow_url, viewport={"width": 1100, "height": 700}, color_scheme="light"
     )
     context.set_default_timeout(60_000)
     yield context.new_page()

@@ -31,19 +31,18 @@ def test_the_connection_form(
 ) -> None:
     """Filled in, saved, and read back: by the form, by the API, and by the hook's own test."""
     given = {"root": str(place), "tracking_uri": standalone.mlflow_url}
-    page.set_viewport_size({"width": 1280, "height": 1300})
+    page.set_viewport_size({"width": 1100, "height": 1330})
     page.goto("/connections")
     page.get_by_role("button", name="Add Connection").first.click()
     form = page.get_by_role("dialog")
-    form.locator("input[name=connection_id]").fill(conn_id)
     form.get_by_role("combobox").first.fill("mxpipe")
     form.get_by_role("combobox").first.press("Enter")
     form.get_by_role("button", name="Extra Fields", exact=True).click()
-    for name, value in given.items():
-        form.locator(f"input[name=element_{name}]").fill(value)
     form.get_by_role("spinbutton").first.fill("1")
     form.get_by_role("spinbutton").first.press("Tab")
+    fill_in(form, "mxpipe_default", {"root": "/var/lib/mxpipe", "tracking_uri": "http://mlflow:5000"})
     screenshot(page, "connection")
+    fill_in(form, conn_id, given)
     form.get_by_role("button", name="Save").click()
     form.wait_for(state="hidden")
 
@@ -63,12 +62,21 @@ def test_the_connection_form(
     assert form.get_by_role("spinbutton").first.input_value() == "1"
 
 
+def fill_in(form: Any, conn_id: str, given: dict[str, str]) -> None:
+    """Type a name and text fields into the form."""
+    form.locator("input[name=connection_id]").fill(conn_id)
+    for name, value in given.items():
+        form.locator(f"input[name=element_{name}]").fill(value)
+
+
 def test_a_training_shows_its_progress_and_its_links(
     page: Any, api: Any, standalone: Any, screenshot: Any, place: Path, conn_id: str
 ) -> None:
     """While it is deferred, its log has percent, rows a second and the time left; then the links lead on."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
     from disturbance import Training, write_rows
+
+    from mxpipe_mlflow import registry
 
     snapshot = write_rows(place / "rows")
     training = Training(conn_id, standalone, api, place, standalone.mlflow_url, place)
@@ -82,14 +90,27 @@ def test_a_training_shows_its_progress_and_its_links(
     screenshot(page, "training")
 
     assert training.wait() == "success"
-    page.goto(f"{run}/train/details")
-    link = page.get_by_role("link", name="MLflow run")
-    link.wait_for()
+    (logged,) = training.runs()
+    assert follow(page, f"{run}/train", "MLflow run").endswith(logged.info.run_id)
     screenshot(page, "links")
     with page.expect_popup() as opened:
-        link.click()
-    mlflow = opened.value
-    (logged,) = training.runs()
-    mlflow.wait_for_url(re.compile(logged.info.run_id))
-    mlflow.get_by_text("train_loss").first.wait_for()
-    screenshot(mlflow, "mlflow-run")
+        page.get_by_role("link", name="MLflow run").click()
+    opened.value.get_by_text("Finished").first.wait_for()
+    opened.value.close()
+
+    assert training.wait("register") == "success"
+    version = f"{standalone.mlflow_url}/#/models/{conn_id}/versions/1"
+    assert follow(page, f"{run}/register", "Model version") == version
+    registry.promote(conn_id, "1", None, tracking_uri=standalone.mlflow_url)
+    api.trigger("deployment", conn_id, {"conn_id": conn_id, "model": conn_id})
+    assert api.wait("deployment", conn_id, "deploy") == "success"
+    server = follow(page, f"/dags/deployment/runs/{conn_id}/tasks/deploy", "Server")
+    assert page.request.get(server).json()["name"]
+
+
+def follow(page: Any, task: str, link: str) -> str:
+    """Where an extra link of a task leads, as its page has it."""
+    page.goto(f"{task}/details")
+    found = page.get_by_role("link", name=link)
+    found.wait_for()
+    return str(found.get_attribute("href"))

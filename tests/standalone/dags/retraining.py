@@ -1,10 +1,11 @@
-"""A training that is registered and promoted; the run's configuration says what is trained, where and how."""
+"""A training that is registered, promoted and served; the run's configuration says what, where and how."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG
 
 from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
+from mxpipe_airflow.operators.serve import MxpipeDeployOperator
 from mxpipe_airflow.operators.train import MxpipeTrainOperator
 
 VERDICT = {"decision": "PROMOTE", "reasons": []}
@@ -56,3 +57,6 @@ with DAG("promotion", schedule=None, max_active_runs=16, render_template_as_nati
         retries=2,
         retry_delay=timedelta(seconds=1),
     )
+
+with DAG("deployment", schedule=None, render_template_as_native_obj=True) as deployment:
+    MxpipeDeployOperator(task_id="deploy", conn_id=of_run("conn_id"), model_name=of_run("model"))

@@ -7,6 +7,7 @@ each step once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -37,6 +38,7 @@ class EventWriter:
             StorageError: The file cannot be written.
         """
         self._path = path
+        self._is_torn = False
         with storage_errors(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             size = os.fstat(self._descriptor).st_size
@@ -50,8 +52,12 @@ class EventWriter:
             StorageError: The disk is full.
         """
         line = json.dumps({"event": event, "time": round(time.time(), 3)} | redact_json(fields)) + "\n"
+        data = ("\n" + line if self._is_torn else line).encode()
         with storage_errors(self._path):
-            os.write(self._descriptor, line.encode())
+            self._is_torn = True
+            if os.write(self._descriptor, data) < len(data):  # the last room of a disk takes a part of a line
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._is_torn = False
 
     def flush(self) -> None:
         """See that what was written outlives the machine, not only the process.

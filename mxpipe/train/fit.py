@@ -88,6 +88,7 @@ def fit_in(
     if status.state is JobState.SUCCEEDED:
         return FitResult(run.model_path, status.metrics, status.step, status)
     run.cancel_path.unlink(missing_ok=True)
+    run.keep_reserve()
     with Heartbeat(lease), recording_failure(run), _engine_settings(spec), StopRequest() as stop:
         return _train(run, spec, key, status.attempt + 1, callbacks, builders, stop)
 
@@ -98,6 +99,7 @@ def recording_failure(run: RunDirectory) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        run.release_reserve()
         _LOG.error("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, MxpipeError))
         with contextlib.suppress(Exception):  # a full disk must not hide the error itself
             run.write_status(failed_status(run.read_status(), error))
@@ -144,11 +146,13 @@ def _train(
             state = JobState.CANCELLED if run.cancel_path.exists() else JobState.INTERRUPTED
         status = reporter.end(state, loop.step, loop.final_metrics if finished else loop.metrics)
     except Exception as error:
+        run.release_reserve()
         with contextlib.suppress(Exception):
             reporter.fail(error)
         raise
     finally:
         reporter.close()
+    run.release_reserve()
     if finished:
         loop.discard_checkpoints()
     return FitResult(run.model_path, status.metrics, status.step, status)

@@ -11,6 +11,7 @@
     checkpoints/   see checkpoint.py
     model/         the result, published at the end
     log.txt        what the worker printed
+    reserve        room that a failure takes to say that the disk is full; there while a process is at work
 
 Only the holder of the lease writes here. Readers need no lock: each file is replaced as a whole or appended
 to.
@@ -34,6 +35,7 @@ from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobState, JobStatus
 
 _LEASE_PATIENCE_SECONDS = 0.5  # a reader's probe holds the lock for microseconds
+_RESERVE_BYTES = 65536  # a status, some lines of events and of callbacks, each in blocks of its own
 
 
 class Lease:
@@ -80,6 +82,7 @@ class RunDirectory:
         self.checkpoints_path = self.path / "checkpoints"
         self.model_path = self.path / "model"
         self.log_path = self.path / "log.txt"
+        self.reserve_path = self.path / "reserve"
 
     def exists(self) -> bool:
         """Whether a run was ever set up here."""
@@ -166,6 +169,16 @@ class RunDirectory:
             StorageError: The disk is full; the former status stays.
         """
         write_json(self.status_path, status.to_json(), durable=durable)
+
+    def keep_reserve(self) -> None:
+        """Take some room while there is some; a disk that has none left is noticed soon enough."""
+        with contextlib.suppress(OSError):
+            self.reserve_path.write_bytes(b"\0" * _RESERVE_BYTES)
+
+    def release_reserve(self) -> None:
+        """Let the end of the run be written, even to a full disk."""
+        with contextlib.suppress(OSError):
+            self.reserve_path.unlink(missing_ok=True)
 
     def acquire_lease(self, patience: float = _LEASE_PATIENCE_SECONDS) -> Lease:
         """Take the right to work here, for as long as the returned object or this process lives.

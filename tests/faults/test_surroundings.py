@@ -80,7 +80,7 @@ def test_the_disk_stays_full(
     training.job_at(100)
     fill(small_disk)
     outcome = matrix["Disk full at a checkpoint, and at each retry"] = training.outcome()
-    assert outcome == FINISHED.but(task="failed", attempts=3, versions=0, run="KILLED", weights="-")
+    assert outcome == FINISHED.but(task="failed", attempts=3, versions=0, run="FAILED", weights="-")
 
 
 def test_the_databases_are_locked(

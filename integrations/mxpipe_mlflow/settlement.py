@@ -43,7 +43,8 @@ def settle(run_directory: str | Path, state: JobState, *, tracking_uri: str | No
     Args:
         run_directory: Of a job that has ended.
         state: How; a job that was killed hard is INTERRUPTED or CANCELLED.
-        tracking_uri: Server or database; None means MLflow's own setting.
+        tracking_uri: Server or database; None means what the training itself was told, or MLflow's own
+            setting where that held a password.
 
     Returns:
         Whether something had to be sent. A run that has gone on meanwhile is left alone.
@@ -54,20 +55,23 @@ def settle(run_directory: str | Path, state: JobState, *, tracking_uri: str | No
     if is_settled(run_directory):
         return False
     run = RunDirectory(run_directory)
+    begun = Spool(run.path).first().fields
+    tracking_uri = tracking_uri or begun.get("tracking_uri")
+    status = None if begun.get("run_id") else _STATUS.get(state, "KILLED")  # else its owner ends it
     try:
         with run.acquire_lease():  # held for the writing only: a new attempt waits that long
             if _last_record(run.path) != "end":
                 spool = Spool(run.path)
-                spool.append("end", status=_STATUS.get(state, "KILLED"), error=None)
+                spool.append("end", status=status, error=None)
                 spool.close()
         return replay(run.path, tracking_uri=tracking_uri) > 0
     except LeaseHeldError:
         return False
     except StorageError as error:  # the disk is full: the end is told without it, the metrics must wait
         logger.warning("%s", error)
-        start = Spool(run.path).first()
-        status = _STATUS.get(state, "KILLED")
-        return end_run(start.fields["experiment"], start.fields["key"], status, tracking_uri=tracking_uri)
+        if status is None:
+            return False
+        return end_run(begun["experiment"], begun["key"], status, tracking_uri=tracking_uri)
 
 
 def _last_record(run_directory: Path) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.errors import MxpipeError, SpecificationError
+from mxpipe.redaction import holds_credentials
 from mxpipe.train.callbacks import RunContext
 from mxpipe.train.status import JobState, JobStatus
 from mxpipe_mlflow.client import make_client, tracking_errors
@@ -99,6 +100,7 @@ class MlflowCallback:
             parameters=flatten(context.spec.to_json()),
             inputs=self._inputs(context),
             run_id=self._given_run_id,
+            tracking_uri=_kept(self._tracking_uri),
         )
         self._sender = BackgroundSender(self._spool, self._tracking_uri)
 
@@ -135,6 +137,38 @@ class MlflowCallback:
     def _append(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._spool is not None and metrics:
             self._spool.append("metrics", step=step, values=dict(metrics))
+
+
+def _kept(tracking_uri: str | None) -> str | None:
+    """An address that whoever settles the run later may read in a file: none that holds a password."""
+    return None if tracking_uri is None or holds_credentials(tracking_uri) else tracking_uri
+
+
+def is_settled(run_directory: str | Path) -> bool:
+    """Whether MLflow knows how a training ended: see :func:`mxpipe_mlflow.settlement.is_settled`.
+
+    Example:
+        >>> is_settled("/no/such/run")
+        True
+    """
+    from mxpipe_mlflow import settlement
+
+    return settlement.is_settled(run_directory)
+
+
+def settle(run_directory: str | Path, state: JobState) -> bool:
+    """Tell MLflow how a training ended; ``mxpipe jobs reap`` asks each callback's module for this.
+
+    Raises:
+        TrackingError: The server is away; what it has not got stays on disk.
+
+    Example:
+        >>> settle("/no/such/run", JobState.CANCELLED)
+        False
+    """
+    from mxpipe_mlflow import settlement
+
+    return settlement.settle(run_directory, state)
 
 
 def from_config(configuration: Mapping[str, Any]) -> MlflowCallback:

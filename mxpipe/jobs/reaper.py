@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
+import importlib.metadata
 import os
 import shutil
 import time
@@ -17,9 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError
+from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError, MxpipeError
 from mxpipe.jobs.local import LocalLauncher
 from mxpipe.jobs.process import ProcessIdentity, end_processes, find_workers
+from mxpipe.jobs.worker import CALLBACK_GROUP
 from mxpipe.model.storage import PARTIAL_SUFFIX, lock_file, remove_partial
 from mxpipe.train.checkpoint import remove_checkpoints
 from mxpipe.train.run_directory import RunDirectory
@@ -153,7 +156,30 @@ def _reap_run(launcher: LocalLauncher, run: RunDirectory, grace: float, dry_run:
         findings.append(Finding("job", str(run.path), f"settle as {state}", "its process is gone"))
         if not dry_run:
             launcher.settle(run.path.name)
+        status = status.replace(state=state)
+    findings += _tell_followers(run, status.state, dry_run)
     return findings + _remove_leftovers(run, status.state, dry_run)
+
+
+def _tell_followers(run: RunDirectory, state: JobState, dry_run: bool) -> list[Finding]:
+    """Let what followed the training know how it ended, where the training could not tell it any more.
+
+    The module of an installed callback may offer `is_settled(run_directory)` and `settle(run_directory,
+    state)`; both leave alone what they do not know.
+    """
+    findings = []
+    for entry in importlib.metadata.entry_points(group=CALLBACK_GROUP):
+        follower = importlib.import_module(entry.module)
+        if not hasattr(follower, "settle") or follower.is_settled(run.path):
+            continue
+        reason = "the job could not tell it"
+        if not dry_run:
+            try:
+                follower.settle(run.path, state)
+            except MxpipeError as error:
+                reason = f"still to be told: {error}"
+        findings.append(Finding("job", str(run.path), f"tell {entry.name} that it is {state}", reason))
+    return findings
 
 
 def _finish_cancellation(

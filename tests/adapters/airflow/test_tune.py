@@ -71,7 +71,7 @@ def study_of(root: Path) -> Any:
     return Study.open(folder)
 
 
-def wait_until(condition: Any, seconds: float = 60.0) -> Any:
+def wait_until(condition: Any, seconds: float = 180.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it took too long"
@@ -79,6 +79,7 @@ def wait_until(condition: Any, seconds: float = 60.0) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_a_search_by_tpe_runs_each_trial_once_and_returns_the_best(
     root: Path, start_run: Any, conf: dict[str, Any]
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_search_by_tpe_runs_each_trial_once_and_returns_the_best(
     assert set(starts(root).values()) == {1}, "the same search is not run twice"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_a_trial_leaves_its_job_and_the_retry_trains_once(
     root: Path, start_run: Any, conf: dict[str, Any]
 ) -> None:

@@ -105,6 +105,7 @@ def prune(
     *,
     snapshots: Iterable[str | os.PathLike[str]] = (),
     referrers: Iterable[str | os.PathLike[str]] = (),
+    references: Iterable[str] = (),
     checkpoints_only: bool = False,
     dry_run: bool = False,
 ) -> list[Finding]:
@@ -115,6 +116,7 @@ def prune(
         policy: Applied to the runs, and to the snapshots of each folder.
         snapshots: Folders in which snapshots are, at any depth.
         referrers: Folders whose JSON files may refer to runs and snapshots.
+        references: Further paths and digests that stay.
         checkpoints_only: Of runs, remove the checkpoints and leave the rest; leave snapshots alone.
         dry_run: Only say what would go.
 
@@ -130,7 +132,7 @@ def prune(
     """
     launcher = LocalLauncher(root)
     folders = [Path(folder).absolute() for folder in snapshots]
-    outside = _outside_references([Path(folder).absolute() for folder in referrers])
+    outside = [*references, *_outside_references([Path(folder).absolute() for folder in referrers])]
     with contextlib.ExitStack() as held:
         if not dry_run and launcher.root.is_dir():
             held.enter_context(maintenance(launcher.root))

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 HIDDEN = "***"
 
@@ -19,6 +20,21 @@ _PARAMETER = re.compile(
     r"|sig)=)[^&;\s'\"#]+",
     re.IGNORECASE,
 )
+
+
+def credentials(text: str) -> set[str]:
+    """What :func:`redact` would take out: passwords and tokens, as they stand there and unquoted.
+
+    Example:
+        >>> sorted(credentials("postgresql://me:a%40b@db/mlflow?token=xyz"))
+        ['a%40b', 'a@b', 'xyz']
+    """
+    if "://" not in text:
+        return set()
+    found = {match.group().removesuffix("@").partition(":") for match in _USER.finditer(text)}
+    secrets = {password or user for user, _, password in found}
+    secrets |= {match.group().partition("=")[2] for match in _PARAMETER.finditer(text)}
+    return {form for secret in secrets for form in (secret, unquote(secret)) if form}
 
 
 def redact(text: str) -> str:
@@ -62,3 +78,11 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         return redact(super().format(record))
+
+
+def log_without_credentials() -> None:
+    """Let a process of its own log to its standard error, warnings included."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxpipe.errors import MxpipeError, SpecificationError, StorageError, TrackingError, require
+from mxpipe.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +46,7 @@ def tracking_errors(action: str) -> Iterator[None]:
     except MxpipeError:
         raise
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"[mlflow] {action} must succeed; {error}") from error
+        raise TrackingError(redact(f"[mlflow] {action} must succeed; {error}")) from error
 
 
 def is_absent(error: Exception) -> bool:

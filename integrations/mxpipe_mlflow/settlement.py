@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mxpipe.errors import LeaseHeldError, MxpipeError, StorageError
 from mxpipe.jobs import JobState
+from mxpipe.redaction import log_without_credentials
 from mxpipe.train.run_directory import RunDirectory
 from mxpipe_mlflow.spool import Spool
 from mxpipe_mlflow.tracking import _STATUS, end_run, replay
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_directory")
     parser.add_argument("state", choices=[state.value for state in JobState])
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_without_credentials()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:

@@ -21,7 +21,7 @@ from typing import Any
 from mxpipe.errors import LeaseHeldError, MxpipeError, SpecificationError
 from mxpipe.jobs.process import CALLBACKS_VARIABLE, TOKEN_VARIABLE, ProcessIdentity
 from mxpipe.model.storage import write_json
-from mxpipe.redaction import RedactingFormatter
+from mxpipe.redaction import log_without_credentials
 from mxpipe.train.callbacks import Callback
 from mxpipe.train.fit import fit_in, recording_failure
 from mxpipe.train.imports import import_callable
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--builder", action="append", default=[], help="package.module:function to allow")
     options = parser.parse_args(arguments)
     faulthandler.enable()  # a crash in native code says where in the log
-    _log_without_credentials()
+    log_without_credentials()
     try:
         run = RunDirectory(options.run_directory)
         with _take_lease(run, options.lease) as lease:
@@ -53,13 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception:  # Python's own last words would go past the log's formatter
         logging.critical("the worker ends", exc_info=True)
         return EXIT_FAILED
-
-
-def _log_without_credentials() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.captureWarnings(True)
 
 
 def _work(run: RunDirectory, lease: Lease, builders: list[str]) -> int:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mxpipe.redaction import redact
+
 if TYPE_CHECKING:
     from mxpipe.jobs import JobState
 
@@ -61,5 +63,5 @@ def settle_run(
         return
     if done.returncode:
         logger.warning(
-            "The run of %s is still to be closed in MLflow: %s", run_directory, done.stderr[-1000:]
+            "The run of %s is still to be closed in MLflow: %s", run_directory, redact(done.stderr[-1000:])
         )

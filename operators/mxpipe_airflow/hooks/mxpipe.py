@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
 
 from mxpipe.errors import MxpipeError, SpecificationError
+from mxpipe.redaction import credentials
 
 if TYPE_CHECKING:
     from mxpipe.jobs import Launcher
@@ -116,6 +118,14 @@ def _json_object(value: Any) -> dict[str, Any]:
     return parsed
 
 
+def _settings_of(extra: Mapping[str, Any]) -> MxpipeSettings:
+    settings = MxpipeSettings.from_extra(extra)
+    # Airflow masks passwords and what is named like one; a client's complaint quotes the whole address.
+    for secret in credentials(settings.tracking_uri or "") | credentials(settings.mlflow_url or ""):
+        mask_secret(secret)
+    return settings
+
+
 class MxpipeHook(BaseHook):
     """Gives operators their settings and launcher.
 
@@ -146,7 +156,7 @@ class MxpipeHook(BaseHook):
             SpecificationError: There is no such connection, or its extra holds an unknown key.
         """
         try:
-            return MxpipeSettings.from_extra(self.get_connection(self.conn_id).extra_dejson)
+            return _settings_of(self.get_connection(self.conn_id).extra_dejson)
         except AirflowNotFoundException as error:
             return self._without_connection(error)
 
@@ -157,7 +167,7 @@ class MxpipeHook(BaseHook):
             SpecificationError: There is no such connection, or its extra holds an unknown key.
         """
         try:
-            return MxpipeSettings.from_extra((await self.aget_connection(self.conn_id)).extra_dejson)
+            return _settings_of((await self.aget_connection(self.conn_id)).extra_dejson)
         except AirflowNotFoundException as error:
             return self._without_connection(error)
 
@@ -166,7 +176,7 @@ class MxpipeHook(BaseHook):
             raise SpecificationError(
                 f"[connection] {self.conn_id!r} must be defined, with type {self.conn_type!r}; it is not."
             ) from error
-        return MxpipeSettings.from_extra({})
+        return _settings_of({})
 
     def get_conn(self) -> Launcher:
         """The launcher of training jobs.

@@ -161,7 +161,7 @@ class MxpipeTrainOperator(MxpipeOperator):
                 deadline,
                 settings.launcher,
                 settings.launcher_arguments,
-                {"tracking_uri": self._tracking_uri} if self._is_tracked else None,
+                self._mlflow_of_trigger(),
             ),
             method_name="execute_complete",
             # The trigger keeps the time; Airflow's own timeout is only there for a triggerer that is gone.
@@ -241,6 +241,13 @@ class MxpipeTrainOperator(MxpipeOperator):
     def _tracking_uri(self) -> str | None:
         configuration = (self.callbacks or {}).get("mlflow", {})
         return configuration.get("tracking_uri") or self.hook.settings.tracking_uri
+
+    def _mlflow_of_trigger(self) -> dict[str, str | None] | None:
+        """How the trigger finds MLflow: an address, which may hold a password, is not stored with it."""
+        if not self._is_tracked:
+            return None
+        given = (self.callbacks or {})["mlflow"].get("tracking_uri")
+        return {"tracking_uri": given} if given else {"conn_id": self.conn_id}
 
     def on_kill(self) -> None:
         """End the job and wait until none of its processes is left. Called from a signal handler."""

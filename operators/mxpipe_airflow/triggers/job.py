@@ -12,6 +12,7 @@ from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from mxpipe.errors import JobNotFoundError
+from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.progress import ProgressLog
 from mxpipe_airflow.settling import settle_run
 
@@ -40,7 +41,8 @@ class MxpipeJobTrigger(BaseTrigger):
         deadline: Seconds since the epoch after which the job is cancelled; None waits for ever.
         launcher: Name of the launcher.
         launcher_arguments: What it takes beside the root.
-        mlflow: ``tracking_uri`` of the job's run in MLflow, which a kill also closes; None without one.
+        mlflow: ``tracking_uri`` of the job's run in MLflow, which a kill also closes, or the ``conn_id`` of
+            the connection that has it; None without one.
 
     Example:
         >>> path, arguments = MxpipeJobTrigger("/data/jobs", "flights-2013-01", poll_interval=1.0).serialize()
@@ -126,6 +128,13 @@ class MxpipeJobTrigger(BaseTrigger):
                 await asyncio.sleep(self.poll_interval)
         return await asyncio.to_thread(self._jobs.poll, self.job_id)
 
+    @staticmethod
+    async def _tracking_uri(mlflow: Mapping[str, Any]) -> str | None:
+        uri: str | None = mlflow.get("tracking_uri")
+        if uri is None and "conn_id" in mlflow:
+            uri = (await MxpipeHook(mlflow["conn_id"]).aget_settings()).tracking_uri
+        return uri
+
     async def on_kill(self) -> None:
         """Cancel the job and wait for its end: a user has cleared, failed or marked the task.
 
@@ -141,6 +150,6 @@ class MxpipeJobTrigger(BaseTrigger):
                 settle_run,
                 f"{self.root}/{self.job_id}",
                 status.state,
-                self.mlflow["tracking_uri"],
+                await self._tracking_uri(self.mlflow),
                 wait=False,
             )

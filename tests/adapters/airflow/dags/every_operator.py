@@ -8,6 +8,7 @@ from airflow.sdk import DAG, AssetWatcher, task
 from mxpipe_airflow.assets.mxpipe import model_asset, monitor_asset
 from mxpipe_airflow.get_provider_info import get_provider_info
 from mxpipe_airflow.notifications.gate import MxpipeGateNotifier
+from mxpipe_airflow.operators.tune import MxpipeTrialOperator
 from mxpipe_airflow.triggers.drift import MxpipeDriftTrigger
 from mxpipe_airflow.triggers.model import MxpipeModelVersionTrigger
 
@@ -25,6 +26,8 @@ def classes(kind):
 def arguments(operator):
     """A template for each argument that must be given."""
     ours = [base for base in operator.__mro__ if base.__module__.startswith("mxpipe_airflow.")]
+    if operator is MxpipeTrialOperator:
+        ours = [operator]  # the study says the rest
     parameters = [p for base in ours for p in inspect.signature(base.__init__).parameters.values()]
     return {p.name: "{{ run_id }}" for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
 

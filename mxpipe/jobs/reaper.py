@@ -30,7 +30,7 @@ from mxpipe.train.status import JobState
 
 GRACE_SECONDS = 120.0
 _PATIENCE_SECONDS = 10.0
-STAGING_PATTERN = ".*.writing"
+_STAGING_PATTERN = ".*.writing"
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _reap_strays(root: Path, dry_run: bool) -> list[Finding]:
 def _reap_staging(folder: Path, grace: float, dry_run: bool) -> list[Finding]:
     """Staging folders of snapshots that no live writer holds locked."""
     findings = []
-    for path in sorted(folder.rglob(STAGING_PATTERN)):
+    for path in sorted(folder.rglob(_STAGING_PATTERN)):
         if not path.is_dir() or _age(path) <= grace:
             continue
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

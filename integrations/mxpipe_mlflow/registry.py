@@ -362,6 +362,8 @@ def _register(
     )
     winner = _find(client, name, key)
     if winner is not None and winner.version != str(version.version):
+        # Another machine registered between the search and here: its version is older, ours goes away.
+        client.delete_model_version(name, str(version.version))
         return winner
     logger.info("registered %s version %s", name, version.version)
     return _as_registered(version, created=True)

@@ -53,7 +53,11 @@ def create_run(
     tags: Mapping[str, str] | None = None,
     start_time: float | None = None,
 ) -> str:
-    """Make a run that is tagged with a key, and its experiment when there is none; returns the run's id."""
+    """Make a run that is tagged with a key, and its experiment when there is none.
+
+    Returns:
+        The run's id; that of an older one, if another process made one for the key at the same time.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.tracking.context.registry import resolve_tags
 
@@ -74,7 +78,11 @@ def create_run(
         tags=resolve_tags({**(tags or {}), KEY_TAG: key}),
         run_name=run_name,
     )
-    return str(run.info.run_id)
+    own = str(run.info.run_id)
+    winner = find_run_id(client, experiment, key) or own
+    if winner != own:  # someone else made one since the search: theirs is older, ours goes away
+        client.delete_run(own)
+    return winner
 
 
 def _artifact_location(client: MlflowClient, experiment: str) -> str | None:

@@ -1,4 +1,4 @@
-"""With a real tracking server over HTTP: models from afar, its own webhooks, and its death in mid-training."""
+"""A real tracking server over HTTP: models from afar, its own webhooks, and its death in mid-training."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class TrackingServer:
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # finds uvicorn there
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",  # the test's receiver is on the loopback
-            "_MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",  # the test's receiver is on the loopback
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
         }
         with open(self._folder / "log.txt", "ab") as log:
             self._process = subprocess.Popen(

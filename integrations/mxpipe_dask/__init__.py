@@ -6,8 +6,15 @@ Enters: a Dask DataFrame, or a snapshot. Leaves: a published :class:`mxpipe.data
 such as the one of ``local_client``, else in this process.
 """
 
-from mxpipe_dask.cluster import local_client
+from mxpipe_dask.cluster import connect, local_client
 from mxpipe_dask.predict import predict, predict_snapshot, write_predictions
 from mxpipe_dask.snapshot import write_snapshot
 
-__all__ = ["local_client", "predict", "predict_snapshot", "write_predictions", "write_snapshot"]
+__all__ = [
+    "connect",
+    "local_client",
+    "predict",
+    "predict_snapshot",
+    "write_predictions",
+    "write_snapshot",
+]

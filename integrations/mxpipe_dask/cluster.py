@@ -55,3 +55,27 @@ def local_client(
         raise JobError(f"[dask] a cluster of {workers} workers must start; got {error}.") from error
     with cluster, distributed.Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def connect(scheduler: str | None = None, workers: int = 2) -> Iterator[Client]:
+    """Let Dask compute on a running cluster, or on one of this machine that ends with the block.
+
+    Args:
+        scheduler: Address of the cluster; its certificates are what Dask's configuration says.
+        workers: Worker processes where there is no address, see ``local_client``.
+
+    Raises:
+        JobError: There is no cluster at the address, or it did not start.
+    """
+    distributed = require("distributed", extra="dask")
+    if scheduler is None:
+        with local_client(workers) as client:
+            yield client
+        return
+    try:
+        client = distributed.Client(scheduler)
+    except (OSError, TimeoutError) as error:
+        raise JobError(f"[dask] a scheduler must answer at {scheduler}; got {error}.") from error
+    with client:
+        yield client

@@ -6,6 +6,8 @@ tensors. Called by training (``Loader``, ``Preprocessor``) and by pipelines (``w
 preprocessing alone, as in a server, needs NumPy only.
 """
 
+from mxpipe.data._arrow import type_from_name
+from mxpipe.data.files import files_digest, read_rows, writing_rows
 from mxpipe.data.loader import Batch, Loader, LoaderProgress
 from mxpipe.data.preprocess import CategoricalFeature, FeatureSpec, NumericFeature, Preprocessor
 from mxpipe.data.shards import Shard, ShardRecord, write_shard, write_shards
@@ -43,10 +45,14 @@ __all__ = [
     "Statistics",
     "StatisticsAccumulator",
     "ValidationReport",
+    "files_digest",
     "population_stability",
+    "read_rows",
     "split_snapshot",
+    "type_from_name",
     "validate_snapshot",
     "write_shard",
     "write_shards",
     "write_snapshot",
+    "writing_rows",
 ]

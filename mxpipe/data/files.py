@@ -8,12 +8,13 @@ at all. Called by the command line and by ingest stages.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxpipe.data import _arrow
+from mxpipe.data import _arrow, storage
 from mxpipe.errors import DataError, SpecificationError, StorageError, require
 from mxpipe.model.storage import write_aside
 
@@ -72,6 +73,27 @@ def list_files(uri: str | Path) -> tuple[Any, list[str]]:
     if not found:
         raise DataError(f"[{uri}] there must be at least one file of rows; got none.")
     return system, sorted(found)
+
+
+def files_digest(uri: str | Path) -> str:
+    """A digest of the files that a path, a folder or a pattern names: another one when any of them changes.
+
+    Names and bytes count on a local disk; elsewhere what the file system says of their version.
+
+    Raises:
+        DataError: There is none.
+        StorageError: One cannot be read.
+    """
+    system, files = list_files(uri)
+    local = storage.local_path(str(uri)) is not None
+    digest = hashlib.sha256()
+    try:
+        for name in files:
+            state = storage.file_sha256(Path(name)) if local else str(system.ukey(name))
+            digest.update(f"{name.rpartition('/')[2]}:{state}\n".encode())
+    except OSError as error:
+        raise StorageError(error.errno, f"[{uri}] the files must be readable; got {error}.") from error
+    return digest.hexdigest()
 
 
 def read_rows(

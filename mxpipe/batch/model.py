@@ -17,7 +17,7 @@ from pathlib import Path
 from mxpipe.errors import ModelFormatError, SpecificationError
 from mxpipe.model import Model, load_model, model_digest
 from mxpipe.model.format import MODEL_FILE, WEIGHTS_FILE
-from mxpipe.model.storage import publish_folder
+from mxpipe.model.storage import lock_file, publish_folder
 
 ModelFiles = Mapping[str, bytes]
 _REGISTRY_URI = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[^@/]+))")
@@ -112,20 +112,30 @@ def load_pinned(pinned: PinnedModel, files: Callable[[], ModelFiles] | None = No
 def _host_folder(pinned: PinnedModel, files: Callable[[], ModelFiles] | None) -> Path:
     cached = _cache_folder() / pinned.digest
     for folder in (Path(pinned.path), cached):
-        try:
-            if model_digest(folder) == pinned.digest:
-                return folder
-        except ModelFormatError:
-            continue
+        if _holds(folder, pinned.digest):
+            return folder
     if files is None:
         raise ModelFormatError(
             f"[{pinned.path}] the folder must hold the model of digest {pinned.digest[:16]}...; it does not."
         )
-    with publish_folder(cached) as aside:
-        for name, content in files().items():
-            if name in (MODEL_FILE, WEIGHTS_FILE):
-                (aside / name).write_bytes(content)
+    lock = lock_file(cached.with_suffix(".lock"))
+    assert lock is not None
+    try:
+        if not _holds(cached, pinned.digest):  # another process of this host may have been quicker
+            with publish_folder(cached) as aside:
+                for name, content in files().items():
+                    if name in (MODEL_FILE, WEIGHTS_FILE):
+                        (aside / name).write_bytes(content)
+    finally:
+        os.close(lock)
     return cached
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    try:
+        return model_digest(folder) == digest
+    except ModelFormatError:
+        return False
 
 
 def _cache_folder() -> Path:

@@ -15,7 +15,6 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -128,9 +127,9 @@ class PredictionWriter:
         input_digest: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self._model, self._options = model, options
-        self._input_digest = input_digest
-        self._writer = SnapshotWriter(uri, resume=True)
+        self._notes = notes_of(model, options, input_digest)
+        # Without a digest of the rows nothing that is left behind could be told to be theirs.
+        self._writer = SnapshotWriter(uri, resume=input_digest is not None)
         self.task = PartitionTask(
             self._writer.staging_uri,
             self._writer.staging_inside(ERRORS),
@@ -147,10 +146,6 @@ class PredictionWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.__exit__(kind, error, trace)
-
-    @cached_property
-    def _notes(self) -> dict[str, Any]:
-        return notes_of(self._model, self._options, self._input_digest)
 
     def commit(self, parts: Iterable[str]) -> Predictions:
         """Merge what the partitions tell and publish.

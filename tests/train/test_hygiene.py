@@ -188,7 +188,7 @@ def test_the_reaper_finishes_a_cancellation_and_ends_workers_of_removed_runs(
 
 def test_the_reaper_removes_abandoned_staging_of_snapshots(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from mxpipe.data.snapshot import SnapshotWriter, write_shard\n"
+        "import sys, time; from mxpipe.data import SnapshotWriter, write_shard\n"
         "writer = SnapshotWriter(sys.argv[1]); write_shard(writer.staging_uri, 0, {'x': [1, 2]})\n"
         "print('ready', flush=True); time.sleep(60)"
     )

@@ -1,7 +1,7 @@
 """From a task's page to MLflow's run, a model's version, a report or a server.
 
-The operator publishes an address as an XCom; the link itself only reads it, so that Airflow's server needs
-neither the connection nor this package.
+The operator says an address when it has one. Airflow asks for it at the end of the attempt, in the worker,
+and keeps it, so that its server needs neither the connection nor this package.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.bases.xcom import BaseXCom
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import BaseOperator
 
 
 class MxpipeLink(BaseOperatorLink):
-    """Base of the links: an address that the operator has published, or none.
+    """Base of the links: an address that the operator has said, or none.
 
     Example:
         >>> MlflowRunLink().name, MlflowRunLink().xcom_key
@@ -26,14 +25,9 @@ class MxpipeLink(BaseOperatorLink):
 
     name = ""
 
-    @classmethod
-    def publish(cls, context: Context, url: str) -> None:
-        """Set the address for this task instance."""
-        context["ti"].xcom_push(cls().xcom_key, url)
-
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """The address, or an empty text where the task has published none."""
-        return BaseXCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+        """The address, or an empty text where there is nothing to look at."""
+        return getattr(operator, "published_links", {}).get(type(self), "")
 
 
 class MlflowRunLink(MxpipeLink):

@@ -69,6 +69,7 @@ class MxpipeOperator(BaseOperator):
         # Each entry of a manifest is an XCom of its own as well: `operator.output["uri"]`.
         super().__init__(**{"multiple_outputs": True, **kwargs})
         self.conn_id = conn_id
+        self.published_links: dict[type[MxpipeLink], str] = {}
         self._manifest: Manifest | None = None
 
     @cached_property
@@ -90,10 +91,12 @@ class MxpipeOperator(BaseOperator):
         with failing_at_once():
             manifest = checked({"seconds": round(time.monotonic() - started, 3), **work()})
         self._manifest = manifest
-        for link, url in self.links(manifest).items():
-            if url:
-                link.publish(context, url)
+        self.publish(self.links(manifest))
         return manifest
+
+    def publish(self, links: Mapping[type[MxpipeLink], str | None]) -> None:
+        """Say where links lead to, as soon as that is known; Airflow takes them at the attempt's end."""
+        self.published_links.update({link: url for link, url in links.items() if url})
 
     @abstractmethod
     def run_stage(self, context: Context) -> Manifest:

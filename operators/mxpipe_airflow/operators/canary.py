@@ -34,7 +34,7 @@ class MxpipeCanaryOperator(MxpipeOperator):
         share: Its share of the rows, from 0 to 1. Templated.
         step: Name of the step, where the share grows in steps. Templated.
         policy: See :class:`mxpipe.serve.canary.CanaryPolicy`, as JSON. Templated.
-        on_pass: ``keep`` the share, or ``restore`` the split before.
+        on_pass: ``keep`` the share, or ``restore`` the split before. Templated.
         timeout: The sample must have come together in this time.
         poll_interval: Seconds between two looks.
 
@@ -45,9 +45,18 @@ class MxpipeCanaryOperator(MxpipeOperator):
     Raises:
         AirflowFailException: The version does not hold to the policy. The split before is back.
         ServingError: The server does not answer, or the sample did not come together in time.
+
+    Example:
+        >>> MxpipeCanaryOperator(
+        ...     task_id="canary",
+        ...     server="{{ ti.xcom_pull('deploy') }}",
+        ...     version="{{ ti.xcom_pull('register')['version'] }}",
+        ...     share=0.1,
+        ... ).on_pass
+        'keep'
     """
 
-    template_fields: Sequence[str] = ("conn_id", "server", "version", "share", "step", "policy")
+    template_fields: Sequence[str] = ("conn_id", "server", "version", "share", "step", "policy", "on_pass")
     operator_extra_links = (ServerLink(),)
 
     def __init__(

@@ -40,8 +40,10 @@ class MxpipeMonitorOperator(MxpipeOperator):
         version: The version. Templated.
         snapshot_uri: A snapshot of rows, to be predicted here. Templated.
         time_column: A date or time column of the snapshot that places its rows; all rows count without it.
+            Templated.
         predictions_uri: What a batch prediction has written. Templated.
         label_column: Of the snapshot, or of ``labels_uri``: the truth, which makes performance known.
+            Templated.
         labels_uri: Snapshot with the columns ``id`` and the label, for predictions that a server kept by
             request id. Templated.
         task: binary, classes or regression: how labels are judged.
@@ -55,11 +57,23 @@ class MxpipeMonitorOperator(MxpipeOperator):
     Raises:
         AirflowSkipException: The alias names no version yet.
         AirflowFailException: The sides cannot be compared, or the policy makes no sense.
+
+    Example:
+        >>> MxpipeMonitorOperator(
+        ...     task_id="monitor",
+        ...     model_name="flights",
+        ...     window="2013-W07",
+        ...     start="2013-02-11",
+        ...     end="2013-02-18",
+        ...     snapshot_uri="{{ ti.xcom_pull('ingest')['uri'] }}",
+        ...     time_column="date",
+        ... ).alias
+        'champion'
     """
 
     template_fields: Sequence[str] = (
         *("conn_id", "model_name", "window", "start", "end", "monitor", "alias", "version"),
-        *("snapshot_uri", "predictions_uri", "labels_uri", "policy"),
+        *("snapshot_uri", "time_column", "predictions_uri", "label_column", "labels_uri", "policy"),
     )
     operator_extra_links = (ReportLink(),)
 

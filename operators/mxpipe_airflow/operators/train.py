@@ -148,9 +148,9 @@ class MxpipeTrainOperator(MxpipeOperator):
         status = launcher.poll(handle.id)
         deadline = time.time() + self.timeout.total_seconds()
         if not status.state.is_active:
-            return self._result(context, launcher, handle.id, status)
+            return self._result(launcher, handle.id, status)
         if not self.deferrable:
-            return self._result(context, launcher, handle.id, self._follow(launcher, handle.id, deadline))
+            return self._result(launcher, handle.id, self._follow(launcher, handle.id, deadline))
         settings = self.hook.settings
         self.defer(
             trigger=MxpipeJobTrigger(
@@ -269,21 +269,21 @@ class MxpipeTrainOperator(MxpipeOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Manifest:
         """Go on after the trigger fired, on a fresh instance: the event and the files say everything."""
-        return self.completing(context, lambda: self._complete(context, event))
+        return self.completing(context, lambda: self._complete(event))
 
-    def _complete(self, context: Context, event: Mapping[str, Any]) -> Manifest:
+    def _complete(self, event: Mapping[str, Any]) -> Manifest:
         launcher, job_id = self.hook.get_conn(), event["job_id"]
         if event["state"] == GONE:
             raise JobNotFoundError(f"[job {job_id}] must have its files; they are gone: a retry trains anew.")
         if event["state"] == TIMED_OUT:
             self._fail_on_time(launcher, job_id)
-        return self._result(context, launcher, job_id, launcher.poll(job_id))
+        return self._result(launcher, job_id, launcher.poll(job_id))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that failed or outlived Airflow's own timeout must not leave a job."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralError as error:
+        except (TaskDeferralError, TaskDeferralTimeout) as error:
             known: Any = context["task_state_store"].get(INTENT)
             instance = context["ti"]
             is_last = instance.try_number > instance.max_tries
@@ -312,14 +312,13 @@ class MxpipeTrainOperator(MxpipeOperator):
         settle_run(run_directory, state, self._tracking_uri)
         return Spool(run_directory).run_id
 
-    def _result(self, context: Context, launcher: Launcher, job_id: str, status: JobStatus) -> Manifest:
+    def _result(self, launcher: Launcher, job_id: str, status: JobStatus) -> Manifest:
         from mxpipe.jobs import JobState
         from mxpipe.model import load_model
 
         run = launcher.run_directory(job_id)
         run_id = self._settle(run.path, status.state)
-        if url := mlflow_run_url(self.hook.settings.mlflow_pages, run_id):
-            MlflowRunLink.publish(context, url)
+        self.publish({MlflowRunLink: mlflow_run_url(self.hook.settings.mlflow_pages, run_id)})
         if status.state is not JobState.SUCCEEDED:
             text, _ = launcher.logs(job_id)
             self.log.error("The end of the job's log:\n%s", "\n".join(text.splitlines()[-LOG_LINES:]))

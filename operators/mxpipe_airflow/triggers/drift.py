@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from mxpipe_airflow.deferral import until_reported
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.watching import Place, drift_events, later_than
 
@@ -58,6 +60,7 @@ class MxpipeDriftTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read what is appended, and fire for each event."""
+        begun = time.monotonic()
         settings = await MxpipeHook(self.conn_id).aget_settings()
         place = Place(self, "offset")
         offset = await place.read(self.offset)
@@ -67,6 +70,8 @@ class MxpipeDriftTrigger(BaseEventTrigger):
         while True:
             events, end = await asyncio.to_thread(drift_events, settings, self.monitor, offset)
             for event in later_than(events, self.since):
+                if self.task_instance is not None:  # a sensor's, and not a watcher's
+                    await until_reported(begun)
                 yield TriggerEvent(event.to_json())
             moved, offset = end != offset, end
             await asyncio.sleep(self.poll_interval)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from mxpipe.errors import JobNotFoundError
+from mxpipe_airflow.deferral import until_reported
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.progress import ProgressLog
 from mxpipe_airflow.settling import settle_run
@@ -95,10 +95,7 @@ class MxpipeJobTrigger(BaseTrigger):
         """Wait, logging progress; fire once."""
         begun = time.monotonic()
         state = await self._wait()
-        # A supervisor may report that its task has deferred this long after the fact. Were the task at work
-        # again by then, the scheduler would take the report for the end of that work, and fail the attempt.
-        reported = conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1
-        await asyncio.sleep(max(0.0, begun + reported - time.monotonic()))
+        await until_reported(begun)
         yield TriggerEvent({"job_id": self.job_id, "state": state})
 
     async def _wait(self) -> str:

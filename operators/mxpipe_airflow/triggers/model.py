@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from mxpipe.errors import TrackingError
+from mxpipe_airflow.deferral import until_reported
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.watching import NO_VERSION, Place, newest_version
 
@@ -61,6 +63,7 @@ class MxpipeModelVersionTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, and fire at each change."""
+        begun = time.monotonic()
         settings = await MxpipeHook(self.conn_id).aget_settings()
         place = Place(self, "version")
         known = await place.read(self.known)
@@ -74,6 +77,8 @@ class MxpipeModelVersionTrigger(BaseEventTrigger):
             current = version or NO_VERSION
             changed = current != known
             if changed and known is not None and version is not None:
+                if self.task_instance is not None:  # a sensor's, and not a watcher's
+                    await until_reported(begun)
                 yield TriggerEvent(
                     {
                         "model_name": self.model_name,

@@ -132,6 +132,27 @@ class Run:
         self.queue(task_id, retry)
         return run_attempt(self.dag, self.instance(task_id), resume)
 
+    def resume(self, task_id: str, event: Any) -> Any:
+        """Let a deferred task go on with an event."""
+        from airflow.sdk.serde import serialize
+
+        return self._go_on(task_id, "execute_complete", {"event": serialize(event)})
+
+    def fail_deferral(self, task_id: str, error: str) -> Any:
+        """Let a deferred task go on as the scheduler does when its trigger failed or outlived its time."""
+        return self._go_on(task_id, "__fail__", {"error": error})
+
+    def _go_on(self, task_id: str, method: str, arguments: dict[str, Any]) -> Any:
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from airflow.utils.state import TaskInstanceState
+
+        with create_session() as session:
+            found = session.get(TaskInstance, self.instance(task_id).id)
+            found.state = TaskInstanceState.QUEUED
+            found.next_method, found.next_kwargs = method, arguments
+        return run_attempt(self.dag, self.instance(task_id))
+
     def start_worker(self, task_id: str) -> subprocess.Popen[bytes]:
         """Run the queued attempt in a process of its own."""
         script = (

@@ -68,6 +68,7 @@ def test_a_good_snapshot_is_reported_and_handed_on(root: Path, start_run: Any, s
     manifest = run.xcom("validate")
     assert manifest["ok"]
     assert manifest["drift"]["x"] < 0.01
+    assert run.xcom("validate", key="_link_ReportLink") == f"file://{manifest['report_uri']}"
     assert json.loads(Path(manifest["report_uri"]).read_text())["ok"]
 
 

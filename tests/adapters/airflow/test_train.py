@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -194,3 +196,116 @@ def test_running_out_of_time_ends_the_job(root: Path, snapshot: Any) -> None:
     event = asyncio.run(first_event())
     assert event.payload == {"job_id": job_id, "state": TIMED_OUT}
     assert str(launcher.poll(job_id).state) == "CANCELLED"
+
+
+def test_a_deferral_that_outlives_airflows_own_timeout_ends_the_job(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    from airflow.sdk.exceptions import TaskDeferralTimeout
+
+    run = start_run("train_deferred", **training(snapshot, ENDLESS))
+    assert run.attempt("train", resume=False).state == "deferred"
+    job_id, status = wait_until(lambda: the_running_job(root))
+    outcome = run.fail_deferral("train", "Trigger timeout")
+    assert isinstance(outcome.error, TaskDeferralTimeout)
+    assert not is_alive(status.pid)
+    assert [(name, str(job.state)) for name, job in jobs(root)] == [(job_id, "CANCELLED")]
+
+
+def test_a_trigger_that_fails_leaves_the_job_to_the_retry_and_ends_it_where_there_is_none(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    run = start_run("train_deferred", **training(snapshot, ENDLESS))
+    assert run.attempt("train", resume=False).state == "deferred"
+    _, status = wait_until(lambda: the_running_job(root))
+    for attempt in range(2):
+        outcome = run.fail_deferral("train", "Trigger failure")
+        assert outcome.state == "up_for_retry", attempt
+        assert is_alive(status.pid)
+        assert run.attempt("train", retry=True, resume=False).state == "deferred"
+    assert run.fail_deferral("train", "Trigger failure").state == "failed", "the last of three attempts"
+    assert not is_alive(status.pid)
+    assert len(jobs(root)) == 1
+
+
+def test_files_that_are_gone_are_noticed_and_a_retry_trains_anew(
+    root: Path, start_run: Any, snapshot: Any
+) -> None:
+    from mxpipe.errors import JobNotFoundError
+    from mxpipe_airflow.triggers.job import GONE, MxpipeJobTrigger
+
+    run = start_run("train_deferred", **training(snapshot, 50))
+    assert run.attempt("train", resume=False).state == "deferred"
+    ((job_id, status),) = wait_until(lambda: [job for job in jobs(root) if not job[1].state.is_active])
+    wait_until(lambda: not is_alive(status.pid))
+    shutil.rmtree(root / "jobs" / job_id)
+
+    async def first_event() -> Any:
+        return await anext(MxpipeJobTrigger(str(root / "jobs"), job_id).run())
+
+    event = asyncio.run(first_event()).payload
+    assert event == {"job_id": job_id, "state": GONE}
+    outcome = run.resume("train", event)
+    assert isinstance(outcome.error, JobNotFoundError)
+    assert run.attempt("train", retry=True).state == "success"
+    assert run.xcom("train")["steps"] == 50
+
+
+def test_progress_is_in_the_log_while_the_task_is_deferred(
+    root: Path, snapshot: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mxpipe.jobs import LocalLauncher
+    from mxpipe.train import TrainSpec
+    from mxpipe_airflow.triggers.job import MxpipeJobTrigger
+
+    launcher = LocalLauncher(root / "jobs")
+    spec = TrainSpec.from_json(training(snapshot, 30_000)["spec"])
+    job_id = launcher.submit(spec, "long").id
+
+    async def first_event() -> Any:
+        return await anext(MxpipeJobTrigger(str(launcher.root), job_id, 0.05, 0.1).run())
+
+    assert asyncio.run(first_event()).payload["state"] == "SUCCEEDED"
+    lines = re.findall(r"(?:RUNNING|SUCCEEDED)  \d+%.*", re.sub(r"\x1b\[\d*m", "", capfd.readouterr().out))
+    under_way = [line for line in lines if line.startswith("RUNNING")]
+    assert under_way
+    assert re.search(
+        r"RUNNING  \d+%  step \d+/30000  [\d,]+ rows/s  [\d:]+ left  .*loss 0\.\d+", under_way[-1]
+    )
+    assert lines[-1].startswith("SUCCEEDED  100%  step 30000/30000")
+
+
+class Recording:
+    """A launcher of another name: what it is asked goes to a local one, and is noted."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, root: str, queue: str) -> None:
+        from mxpipe.jobs import LocalLauncher
+
+        assert queue == "nightly"
+        self.local = LocalLauncher(root)
+        self.root = self.local.root
+
+    def __getattr__(self, name: str) -> Any:
+        Recording.asked.append(name)
+        return getattr(self.local, name)
+
+
+def test_the_connection_chooses_the_launcher_for_operator_and_trigger(
+    root: Path, start_run: Any, snapshot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mxpipe.jobs import register_launcher
+
+    register_launcher("recording", Recording)
+    extra = {"root": str(root), "launcher": "recording", "launcher_arguments": {"queue": "nightly"}}
+    monkeypatch.setenv("AIRFLOW_CONN_MXPIPE_DEFAULT", json.dumps({"conn_type": "mxpipe", "extra": extra}))
+    run = start_run("train_deferred", **training(snapshot, 100))
+    outcome = run.attempt("train")
+    assert outcome.state == "success", outcome.error
+    assert set(Recording.asked) == {"submit", "poll", "run_directory"}
+    (trigger,) = outcome.deferrals
+    assert (trigger.launcher, trigger.launcher_arguments) == ("recording", {"queue": "nightly"})
+    Recording.asked.clear()
+    asyncio.run(trigger.on_kill())
+    assert Recording.asked == ["cancel"]

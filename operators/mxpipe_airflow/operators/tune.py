@@ -85,7 +85,8 @@ class MxpipeTrialsOperator(MxpipeOperator):
 
     Args:
         spec: A :class:`mxpipe.train.TrainSpec` as JSON, of which each trial replaces some values. Templated.
-        space: Dimension by path of the specification, see :mod:`mxpipe.tune.space`.
+        space: Dimension by path of the specification, see :mod:`mxpipe.tune.space`. Templated, as all that
+            follows is.
         trials: How many.
         partition: Names the piece of time trained for. Templated.
         data_digest: Digest of all data that the specification refers to. Templated.
@@ -106,9 +107,22 @@ class MxpipeTrialsOperator(MxpipeOperator):
 
     Raises:
         AirflowFailException: The space or the search does not fit the specification.
+
+    Example:
+        >>> trials = MxpipeTrialsOperator(
+        ...     task_id="trials",
+        ...     spec={"model": {"builder": "mlp"}, "data": {"train": "/data/rows"}, "epochs": 5},
+        ...     space={"optimizer.arguments.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}},
+        ...     trials=20,
+        ...     partition="2013-01",
+        ...     data_digest="{{ ti.xcom_pull('split')['digest'] }}",
+        ... )
     """
 
-    template_fields: Sequence[str] = ("conn_id", "spec", "partition", "data_digest", "code_paths", "run_name")
+    template_fields: Sequence[str] = (
+        *("conn_id", "spec", "space", "trials", "partition", "data_digest", "metric", "direction", "sampler"),
+        *("seed", "startup", "pruner", "code_paths", "experiment", "run_name"),
+    )
     template_fields_renderers: Mapping[str, str] = {"spec": "json"}
     ui_color = "#e3dcf0"
     operator_extra_links = (MlflowRunLink(),)
@@ -152,7 +166,7 @@ class MxpipeTrialsOperator(MxpipeOperator):
         """Begin the search; returns the names of its trials."""
         with failing_at_once():
             manifest = self.run_stage(context)
-            names = [f"{manifest['study']}/{number}" for number in range(self.trials)]
+            names = [f"{manifest['study']}/{number}" for number in range(int(self.trials))]
             checked({"trials": names})
         return names
 
@@ -169,8 +183,8 @@ class MxpipeTrialsOperator(MxpipeOperator):
             "metric": self.metric,
             "direction": self.direction,
             "sampler": self.sampler,
-            "seed": self.seed,
-            "startup": self.startup,
+            "seed": int(self.seed),
+            "startup": int(self.startup),
             "pruner": self.pruner,
             "notes": {
                 "dag_id": self.dag_id,
@@ -183,10 +197,10 @@ class MxpipeTrialsOperator(MxpipeOperator):
         study = Study.create(study_folder(self.hook.settings, study_id), spec, self.space, **search)
         self.log.info("Study %s: %d trials known", study.directory, len(study.trials()))
         if self.experiment is not None:
-            self._open_parent(context, study, self.experiment)
+            self._open_parent(study, self.experiment)
         return {"study": study_id}
 
-    def _open_parent(self, context: Context, study: Study, experiment: str) -> None:
+    def _open_parent(self, study: Study, experiment: str) -> None:
         from mxpipe.model.storage import write_json
         from mxpipe_mlflow.parents import open_parent
 
@@ -200,8 +214,7 @@ class MxpipeTrialsOperator(MxpipeOperator):
             tracking_uri=settings.tracking_uri,
         )
         write_json(study.directory / _PARENT, {"experiment": experiment, "run_id": run_id})
-        if url := mlflow_run_url(settings.mlflow_pages, run_id):
-            MlflowRunLink.publish(context, url)
+        self.publish({MlflowRunLink: mlflow_run_url(settings.mlflow_pages, run_id)})
 
 
 class _TrialHook(MxpipeHook):
@@ -242,6 +255,11 @@ class MxpipeTrialOperator(MxpipeTrainOperator):
     Raises:
         AirflowFailException: The trial cannot be trained, or time has run out.
         JobFailedError: The job ended for another reason; a retry resumes it.
+
+    Example:
+        >>> from airflow.sdk import DAG
+        >>> with DAG("search", schedule=None):
+        ...     trial = MxpipeTrialOperator.partial(task_id="trial", retries=3).expand(trial=["0a1b/0"])
     """
 
     template_fields: Sequence[str] = ("conn_id", "trial", "callbacks")
@@ -294,19 +312,19 @@ class MxpipeTrialOperator(MxpipeTrainOperator):
         self._prepare()
         return super().resume_execution(next_method, next_kwargs, context)
 
-    def _result(self, context: Context, launcher: Launcher, job_id: str, status: JobStatus) -> Manifest:
+    def _result(self, launcher: Launcher, job_id: str, status: JobStatus) -> Manifest:
         from mxpipe.jobs import JobState
         from mxpipe.model.storage import write_json
         from mxpipe.tune import TrialState
 
         study, number, run = self._study, self._number, launcher.run_directory(job_id)
         if status.state is JobState.SUCCEEDED and not study.observe(number, run):
-            manifest = super()._result(context, launcher, job_id, status)
+            manifest = super()._result(launcher, job_id, status)
             write_json(study.directory / _manifest_name(number), manifest)  # before the study counts on it
             return {**manifest, **_outcome(study, study.settle(number, status, run))}
         trial = study.settle(number, status, run)
         if trial.state is not TrialState.PRUNED:
-            return super()._result(context, launcher, job_id, status)  # raises
+            return super()._result(launcher, job_id, status)  # raises
         self.log.info("The trial was given up after epoch %s", trial.pruned_at)
         run_id = self._settle(run.path, status.state)
         return {**_outcome(study, trial), "job_id": job_id, "run_id": run_id}
@@ -330,6 +348,9 @@ class MxpipeBestTrialOperator(MxpipeOperator):
 
     Raises:
         AirflowFailException: No trial is complete.
+
+    Example:
+        >>> best = MxpipeBestTrialOperator(task_id="best", trials="{{ ti.xcom_pull('trials') }}")
     """
 
     template_fields: Sequence[str] = ("conn_id", "trials")

@@ -56,10 +56,20 @@ def operators() -> Iterator[type[Any]]:
 
 
 def arguments(operator: type[Any]) -> set[str]:
-    """What an operator takes by name beside what every Airflow operator takes."""
-    ours = [base for base in operator.__mro__ if base.__module__.startswith("mxpipe_airflow.")]
-    parameters = [p for base in ours for p in inspect.signature(base.__init__).parameters.values()]
-    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    """What an operator takes by name beside what every Airflow operator takes.
+
+    What a base templates and the operator does not, the operator has fixed.
+    """
+    from airflow.sdk import BaseOperator
+
+    found: set[str] = set()
+    for base in operator.__mro__:
+        if base.__module__.startswith("mxpipe_airflow."):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+            found |= names if base is operator else names - set(base.template_fields)
+            found |= names & set(operator.template_fields)
+    return found - set(inspect.signature(BaseOperator.__init__).parameters)
 
 
 def test_the_description_follows_airflows_schema(info: dict[str, Any]) -> None:

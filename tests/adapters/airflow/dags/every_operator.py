@@ -8,7 +8,6 @@ from airflow.sdk import DAG, AssetWatcher, task
 from mxpipe_airflow.assets.mxpipe import model_asset, monitor_asset
 from mxpipe_airflow.get_provider_info import get_provider_info
 from mxpipe_airflow.notifications.gate import MxpipeGateNotifier
-from mxpipe_airflow.operators.tune import MxpipeTrialOperator
 from mxpipe_airflow.triggers.drift import MxpipeDriftTrigger
 from mxpipe_airflow.triggers.model import MxpipeModelVersionTrigger
 
@@ -25,11 +24,14 @@ def classes(kind):
 
 def arguments(operator):
     """A template for each argument that must be given."""
-    ours = [base for base in operator.__mro__ if base.__module__.startswith("mxpipe_airflow.")]
-    if operator is MxpipeTrialOperator:
-        ours = [operator]  # the study says the rest
-    parameters = [p for base in ours for p in inspect.signature(base.__init__).parameters.values()]
-    return {p.name: "{{ run_id }}" for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+    given = {}
+    for base in operator.__mro__:
+        if base.__module__.startswith("mxpipe_airflow."):
+            for p in inspect.signature(base.__init__).parameters.values():
+                is_fixed = base is not operator and p.name not in operator.template_fields
+                if p.kind is p.KEYWORD_ONLY and p.default is p.empty and not is_fixed:
+                    given[p.name] = "{{ run_id }}"
+    return given
 
 
 moved = model_asset("every", "champion")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 # An OpenMP thread that waits for another one spins for up to 14 ms by default. Where another process has
@@ -93,3 +94,6 @@ __all__ = [
     "set_training",
     "trace",
 ]
+
+# Arrays have their methods from there: whoever comes by one, through whatever part, must find them.
+importlib.import_module("mxpipe.np")

@@ -93,3 +93,17 @@ def test_aliases():
     assert mx.sym is mx.symbol
     assert repr(mx.cpu()) == "cpu(0)"
     assert mx.num_gpus() == 0
+
+
+def test_importing_the_package_loads_neither_numpy_nor_the_core() -> None:
+    """An orchestrator that reads a pipeline's definition pays for nothing that it does not use."""
+    script = (
+        "import sys, mxpipe.errors\n"
+        "print([name for name in ('numpy', 'mxpipe._core', 'pyarrow') if name in sys.modules])\n"
+        "assert mxpipe.init is mxpipe.initializer and mxpipe.sym is mxpipe.symbol\n"
+        "missing = [name for name in mxpipe.__all__ if not hasattr(mxpipe, name)]\n"
+        "print(missing, mxpipe.np.ones(2).sum())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[:1] == ["[]"]
+    assert run.stdout.splitlines()[1].startswith("[] ")

@@ -35,6 +35,7 @@ class Preparation {
     result_.large = touched_bytes() > kLarge;
     current_.assign(static_cast<std::size_t>(std::max(program_.registers, 1)), -1);
     for (const Instruction& instruction : program_.instructions) lower(instruction);
+    pair_steps();
     place_stores();
     allocate();
     size_blocks();
@@ -120,13 +121,16 @@ class Preparation {
     return static_cast<std::int32_t>(values_.size()) - 1;
   }
 
-  std::int32_t emit(Step step, RegisterType type, std::span<const std::int32_t> sources) {
+  // `opcode`: of arithmetic in float32, which may be half of a pair.
+  std::int32_t emit(Step step, RegisterType type, std::span<const std::int32_t> sources,
+                    Opcode opcode = Opcode::load) {
     for (std::size_t i = 0; i < sources.size(); ++i) step_sources_.push_back(sources[i]);
     for (std::size_t i = sources.size(); i < 3; ++i) step_sources_.push_back(-1);
     const std::int32_t value = new_value(type, {Place::reg, -1});
     values_.back().defined = static_cast<std::int32_t>(result_.steps.size());
     step_values_.push_back(value);
     result_.steps.push_back(step);
+    opcodes_.push_back(opcode);
     return value;
   }
 
@@ -212,7 +216,8 @@ class Preparation {
     std::int32_t sources[3];
     const int count = source_count(instruction.opcode);
     for (int i = 0; i < count; ++i) sources[i] = source(instruction, i);
-    return emit(step, result_type(instruction), std::span(sources, static_cast<std::size_t>(count)));
+    return emit(step, result_type(instruction), std::span(sources, static_cast<std::size_t>(count)),
+                instruction.type == RegisterType::f32 ? instruction.opcode : Opcode::load);
   }
 
   static std::int8_t weight_of(Opcode opcode) {
@@ -223,6 +228,64 @@ class Preparation {
   static RegisterType result_type(const Instruction& instruction) {
     const bool truth = instruction.opcode >= Opcode::equal && instruction.opcode <= Opcode::logical_not;
     return truth ? RegisterType::i32 : instruction.type;
+  }
+
+  // --- pairs
+  // -----------------------------------------------------------------------------------------------
+
+  // A step that is the only reader of another becomes one with it, where there is a function for both: their
+  // value does not pass through L1.
+  void pair_steps() {
+    std::vector<int> uses(values_.size(), 0);
+    for (const std::int32_t value : step_sources_) {
+      if (value >= 0) ++uses[static_cast<std::size_t>(value)];
+    }
+    for (const auto& store : stores_) ++uses[static_cast<std::size_t>(store.second)];
+    std::vector<bool> gone(result_.steps.size(), false);
+    for (std::size_t i = 0; i < result_.steps.size(); ++i) {
+      if (opcodes_[i] == Opcode::load) continue;
+      for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
+        const std::int32_t value = step_sources_[3 * i + side];
+        if (value < 0 || uses[static_cast<std::size_t>(value)] != 1) continue;
+        const std::int32_t defined = values_[static_cast<std::size_t>(value)].defined;
+        if (defined >= 0 && join(static_cast<std::size_t>(defined), i, side)) {
+          gone[static_cast<std::size_t>(defined)] = true;
+          break;
+        }
+      }
+    }
+    drop(gone);
+  }
+
+  // Step `first` into `second`, whose source `side` it is.
+  bool join(std::size_t first, std::size_t second, std::size_t side) {
+    const bool squares = opcodes_[first] == Opcode::square;
+    const Opcode opcode = squares ? Opcode::multiply : opcodes_[first];
+    const BlockFunction function = table_.pair(opcode, opcodes_[second], side == 0);
+    if (function == nullptr) return false;
+    const std::int32_t other = step_sources_[3 * second + 1 - side];
+    step_sources_[3 * second] = step_sources_[3 * first];
+    step_sources_[3 * second + 1] = step_sources_[3 * first + (squares ? 0 : 1)];
+    step_sources_[3 * second + 2] = other;
+    result_.steps[second].function = function;
+    opcodes_[second] = Opcode::load;  // no half of another pair
+    return true;
+  }
+
+  void drop(const std::vector<bool>& gone) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < gone.size(); ++i) {
+      if (gone[i]) continue;
+      result_.steps[kept] = result_.steps[i];
+      step_values_[kept] = step_values_[i];
+      values_[static_cast<std::size_t>(step_values_[i])].defined = static_cast<std::int32_t>(kept);
+      std::copy_n(step_sources_.begin() + static_cast<std::ptrdiff_t>(3 * i), 3,
+                  step_sources_.begin() + static_cast<std::ptrdiff_t>(3 * kept));
+      ++kept;
+    }
+    result_.steps.resize(kept);
+    step_values_.resize(kept);
+    step_sources_.resize(3 * kept);
   }
 
   // --- stores
@@ -265,26 +328,26 @@ class Preparation {
         continue;
       }
       step.function = table_.store(dtype);
-      step.weight = step.streams ? 1 : 0;
       emit(step, register_type(dtype), std::span(&value, 1));
       values_.back().operand = to;
     }
   }
 
-  // Each input's next block comes into cache while a step computes on this one: the longest steps first.
+  // Each input's next block comes into cache while a step computes on this one: the longest steps ask first,
+  // then others at even distances, since memory takes its time for a block.
   void share_fetches() {
-    std::int32_t input = 0;
-    const auto next_direct = [&] {
-      while (input < static_cast<std::int32_t>(result_.inputs.size()) &&
-             result_.inputs[static_cast<std::size_t>(input)].access != Access::direct) {
-        ++input;
-      }
-      return input < static_cast<std::int32_t>(result_.inputs.size()) ? input++ : -1;
-    };
+    std::vector<std::int32_t> inputs;
+    for (std::size_t i = 0; i < result_.inputs.size(); ++i) {
+      if (result_.inputs[i].access == Access::direct) inputs.push_back(static_cast<std::int32_t>(i));
+    }
     for (const int weight : {2, 1}) {
+      std::vector<Step*> steps;
       for (Step& step : result_.steps) {
-        if (step.weight == weight) step.ahead = next_direct();
+        if (step.weight == weight) steps.push_back(&step);
       }
+      const std::size_t count = std::min(steps.size(), inputs.size());
+      for (std::size_t i = 0; i < count; ++i) steps[i * steps.size() / count]->ahead = inputs[i];
+      inputs.erase(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(count));
     }
   }
 
@@ -365,6 +428,7 @@ class Preparation {
   std::vector<std::int32_t> current_;       // register -> value
   std::vector<std::int32_t> step_sources_;  // three values a step, -1: none
   std::vector<std::int32_t> step_values_;   // what a step defines
+  std::vector<Opcode> opcodes_;             // of each step, until steps are paired
   std::vector<std::pair<std::uint16_t, std::int32_t>> stores_;
 };
 

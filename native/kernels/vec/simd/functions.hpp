@@ -7,6 +7,7 @@
 namespace mxpipe::MXPIPE_ISA {
 
 BlockFunction operation(Opcode opcode, RegisterType type);  // operations.cpp
+BlockFunction pair(Opcode first, Opcode second, bool on_left);
 BlockFunction convert(RegisterType from, RegisterType to);  // conversions.cpp
 BlockFunction round_to(DType dtype);
 BlockFunction load_function(DType dtype);

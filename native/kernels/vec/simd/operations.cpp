@@ -15,16 +15,28 @@ inline constexpr bool kIsFloat = static_cast<T>(0.5) != T{};
 template <typename T>
 using Truth = VecN<int32_t, kLanes<T>>;  // as many 0/1 values as T has lanes
 
+// Calls body(i) for the first element of each vector of the block, asking for memory by the way if told to.
+template <typename T, typename Body>
+[[gnu::always_inline]] inline void for_vectors(const BlockCall& call, const Body& body) {
+  if (call.ahead == nullptr) {
+    for (int64_t i = 0; i < call.count; i += kLanes<T>) body(i);
+    return;
+  }
+  const char* ahead = static_cast<const char*>(call.ahead);
+  for (int64_t i = 0; i < call.count; i += kLanes<T>) {
+    body(i);
+    fetch(ahead + i * call.ahead_bytes);
+  }
+}
+
 template <typename T, typename Operation>
 void unary(const BlockCall& call) {
   const T* a = static_cast<const T*>(call.sources[0]);
   T* destination = static_cast<T*>(call.destination);
   const int64_t step = call.steps[0];
-  const char* ahead = static_cast<const char*>(call.ahead);
-  for (int64_t i = 0; i < call.count; i += kLanes<T>) {
+  for_vectors<T>(call, [&](int64_t i) __attribute__((always_inline)) {
     store(destination + i, Operation::apply(load<Vec<T>>(a + i * step)));
-    fetch(ahead + i * call.ahead_bytes);
-  }
+  });
 }
 
 template <typename T, typename Operation>
@@ -34,11 +46,25 @@ void binary(const BlockCall& call) {
   T* destination = static_cast<T*>(call.destination);
   const int64_t step_a = call.steps[0];
   const int64_t step_b = call.steps[1];
-  const char* ahead = static_cast<const char*>(call.ahead);
-  for (int64_t i = 0; i < call.count; i += kLanes<T>) {
+  for_vectors<T>(call, [&](int64_t i) __attribute__((always_inline)) {
     store(destination + i, Operation::apply(load<Vec<T>>(a + i * step_a), load<Vec<T>>(b + i * step_b)));
-    fetch(ahead + i * call.ahead_bytes);
-  }
+  });
+}
+
+// Second(First(a, b), c), or Second(c, First(a, b)): what passes between them stays in a register. It is
+// rounded as if it did not.
+template <typename First, typename Second, bool on_left>
+void both(const BlockCall& call) {
+  const float* a = static_cast<const float*>(call.sources[0]);
+  const float* b = static_cast<const float*>(call.sources[1]);
+  const float* c = static_cast<const float*>(call.sources[2]);
+  float* destination = static_cast<float*>(call.destination);
+  const int64_t step_a = call.steps[0], step_b = call.steps[1], step_c = call.steps[2];
+  for_vectors<float>(call, [&](int64_t i) __attribute__((always_inline)) {
+    const f32 inner = alone(First::apply(load<f32>(a + i * step_a), load<f32>(b + i * step_b)));
+    const f32 other = load<f32>(c + i * step_c);
+    store(destination + i, on_left ? Second::apply(inner, other) : Second::apply(other, inner));
+  });
 }
 
 template <typename T, typename Operation>
@@ -341,7 +367,41 @@ BlockFunction integral(Opcode opcode) {
   }
 }
 
+template <typename First, bool on_left>
+BlockFunction both_of(Opcode second) {
+  switch (second) {
+    case Opcode::add:
+      return both<First, Add, on_left>;
+    case Opcode::subtract:
+      return both<First, Subtract, on_left>;
+    case Opcode::multiply:
+      return both<First, Multiply, on_left>;
+    case Opcode::divide:
+      return both<First, Divide, on_left>;
+    default:
+      return nullptr;
+  }
+}
+
+template <bool on_left>
+BlockFunction both_of(Opcode first, Opcode second) {
+  switch (first) {
+    case Opcode::add:
+      return both_of<Add, on_left>(second);
+    case Opcode::subtract:
+      return both_of<Subtract, on_left>(second);
+    case Opcode::multiply:
+      return both_of<Multiply, on_left>(second);
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
+
+BlockFunction pair(Opcode first, Opcode second, bool on_left) {
+  return on_left ? both_of<true>(first, second) : both_of<false>(first, second);
+}
 
 BlockFunction operation(Opcode opcode, RegisterType type) {
   switch (opcode) {  // on truth values, whatever the type says

@@ -147,8 +147,9 @@ void layer_norm_backward(const T* g, const T* x, const T* gamma, T mean, T rstd,
   }
 }
 
+// What is left to add up of a dot product.
 template <typename T>
-T dot(const T* a, const T* b, int64_t count) {
+Vec<T> lanes_of_dot(const T* a, const T* b, int64_t count) {
   constexpr int64_t kUnroll = 4;
   Vec<T> sums[kUnroll] = {};
   int64_t i = 0;
@@ -160,17 +161,56 @@ T dot(const T* a, const T* b, int64_t count) {
   for (; i < count; i += kLanes<T>) {
     sums[0] = fma(load_some(a + i, count - i, T(0)), load_some(b + i, count - i, T(0)), sums[0]);
   }
-  return sum_lanes<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+template <typename T>
+T dot(const T* a, const T* b, int64_t count) {
+  return sum_lanes<T>(lanes_of_dot(a, b, count));
+}
+
+template <int... lane>
+struct Lanes {};
+template <int count, int... lane>
+struct CountLanes : CountLanes<count - 1, count - 1, lane...> {};
+template <int... lane>
+struct CountLanes<0, lane...> {
+  using type = Lanes<lane...>;
+};
+
+// Adds the halves of each group of lanes: those of a's and of b's groups by turns.
+template <int group, typename V, int... lane>
+inline V add_halves(V a, V b, Lanes<lane...>) {
+  constexpr int kHalf = group / 2, kAll = sizeof...(lane);
+  return __builtin_shufflevector(a, b, (lane / kHalf % 2 * kAll + lane / group * group + lane % kHalf)...) +
+         __builtin_shufflevector(a, b,
+                                 (lane / kHalf % 2 * kAll + lane / group * group + lane % kHalf + kHalf)...);
+}
+
+// The sums of the lanes of as many vectors as a vector has lanes, in order: the tree of sum_lanes, for all of
+// them at once.
+template <int group, typename T>
+inline Vec<T> sums_of_lanes(Vec<T>* v) {
+  if constexpr (group == 1) {
+    return v[0];
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < group / 2; ++i) {
+      v[i] = add_halves<group>(v[i], v[i + group / 2], typename CountLanes<kLanes<T>>::type{});
+    }
+    return sums_of_lanes<group / 2, T>(v);
+  }
 }
 
 template <typename T>
 void dots(const T* a, const T* rows, int64_t count, int64_t length, T* result) {
-  if (length != kLanes<T>) {
-    for (int64_t i = 0; i < count; ++i) result[i] = dot(a, rows + i * length, length);
-    return;
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) {
+    Vec<T> sums[kLanes<T>];
+    for (int64_t j = 0; j < kLanes<T>; ++j) sums[j] = lanes_of_dot(a, rows + (i + j) * length, length);
+    store(result + i, sums_of_lanes<kLanes<T>, T>(sums));
   }
-  const Vec<T> v = load<Vec<T>>(a);  // one vector a row: no loop within
-  for (int64_t i = 0; i < count; ++i) result[i] = sum_lanes<T>(v * load<Vec<T>>(rows + i * length));
+  for (; i < count; ++i) result[i] = dot(a, rows + i * length, length);
 }
 
 template <typename T>

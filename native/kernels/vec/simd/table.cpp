@@ -9,6 +9,7 @@ extern const IsaTable table;
 const IsaTable table = {
     .name = MXPIPE_TEXT(MXPIPE_ISA),
     .operation = operation,
+    .pair = pair,
     .convert = convert,
     .round_to = round_to,
     .load = load_function,

@@ -68,6 +68,17 @@ inline void store_past_caches(float* to, f32 v) {
   store(to, v);
 #endif
 }
+// A value that the compiler takes as it is: a product is not rounded together with the sum around it.
+inline f32 alone(f32 v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#else
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
 // Into the second level of the caches, without waiting.
 inline void fetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 template <typename V, typename T>

@@ -21,7 +21,7 @@ import numpy
 
 from mxpipe import _native, amp, np
 from mxpipe._native import Array
-from mxpipe.errors import BlockError
+from mxpipe.errors import BlockError, MxpipeError
 
 __all__ = ["BATCH_SIZES", "Session"]
 
@@ -108,12 +108,21 @@ class Session:
         Raises:
             BlockError: The number of inputs, a shape or a dtype is wrong.
         """
-        results = self._run([x if type(x) is Array else _native.array(x, copy=False) for x in inputs])
+        arrays = [x if type(x) is Array else _native.array(x, copy=False) for x in inputs]
+        results = self._run_planned(arrays) or self._run(arrays)
         if isinstance(inputs[0], numpy.ndarray):
-            results = tuple(result.asnumpy() for result in results)
-        return results[0] if len(results) == 1 else results
+            results = [result.asnumpy() for result in results]
+        return results[0] if len(results) == 1 else tuple(results)
 
-    def _run(self, arrays: list[Array]) -> tuple[Any, ...]:
+    def _run_planned(self, arrays: list[Array]) -> Sequence[Any]:
+        """Of a size that has its plan, which refuses other types itself: half a microsecond less to check."""
+        plan = self._plans.get(arrays[0].shape[0]) if arrays and arrays[0].ndim else None
+        try:
+            return plan(*arrays) if plan else ()
+        except MxpipeError:
+            return ()
+
+    def _run(self, arrays: list[Array]) -> Sequence[Any]:
         rows = self._rows_of(arrays)
         if rows in self.sizes:
             results: tuple[Any, ...] = self.plan(rows)(*arrays)

@@ -222,6 +222,8 @@ def _snapshots(folder: Path) -> Iterator[Item]:
         content = _json(manifest)
         if manifest.parent.name.startswith(".") or not isinstance(content, dict):
             continue
+        if (manifest.parent.parent / MANIFEST).exists():  # one inside another goes with it
+            continue
         if content.get("format") == "mxpipe.snapshot":
             yield Item(
                 path=manifest.parent,

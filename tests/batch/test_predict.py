@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -252,3 +253,16 @@ def test_references_are_checked(tmp_path: Path):
             resolve_model(reference)
     with pytest.raises(ModelFormatError):
         resolve_model(tmp_path / "none")
+
+
+def test_pruning_takes_predictions_as_a_whole(flights: pa.Table, model: Any, tmp_path: Path):
+    from mxpipe.jobs.retention import Policy, prune
+
+    rows = poison(flights, {"hour": {3: "noon"}})
+    done = predict_rows(rows, model, tmp_path / "predictions" / "late")
+    assert done.errors is not None
+    for manifest in Path(done.uri).rglob("manifest.json"):
+        os.utime(manifest, (0, 0))
+    found = prune(tmp_path / "runs", Policy(keep_last=0), snapshots=[tmp_path / "predictions"])
+    assert [item.path for item in found] == [done.uri]
+    assert names_in(tmp_path / "predictions") == []

@@ -238,9 +238,9 @@ def _reap_strays(root: Path, dry_run: bool) -> list[Finding]:
 
 
 def _reap_staging(folder: Path, grace: float, dry_run: bool) -> list[Finding]:
-    """Staging folders of snapshots that no live writer holds locked."""
+    """Staging folders of snapshots that no live writer holds locked, and what a killed prune left."""
     findings = []
-    for path in sorted(folder.rglob(_STAGING_PATTERN)):
+    for path in sorted((*folder.rglob(_STAGING_PATTERN), *folder.rglob(f".*{PARTIAL_SUFFIX}"))):
         if not path.is_dir() or _age(path) <= grace:
             continue
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

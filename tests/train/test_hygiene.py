@@ -205,9 +205,10 @@ def test_the_reaper_removes_abandoned_staging_of_snapshots(tmp_path: Path) -> No
         writers[0].kill()
         writers[0].wait()
         (tmp_path / "runs").mkdir()
-        (found,) = reap(tmp_path / "runs", snapshots=(tmp_path / "snapshots",), grace_seconds=0.0)
-        assert found.path.endswith(".killed.writing")
-        assert found.bytes > 0
+        (tmp_path / "snapshots" / ".old.1.0.partial").mkdir()  # of a prune that was killed
+        findings = reap(tmp_path / "runs", snapshots=(tmp_path / "snapshots",), grace_seconds=0.0)
+        assert [Path(finding.path).name for finding in findings] == [".killed.writing", ".old.1.0.partial"]
+        assert findings[0].bytes > 0
         assert [path.name for path in (tmp_path / "snapshots").iterdir()] == [".at_work.writing"]
     finally:
         for writer in writers:

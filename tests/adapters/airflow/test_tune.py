@@ -156,6 +156,7 @@ def test_deferred_trials_stand_below_a_parent_run_and_a_killed_one_trains_on(
 
     from mxpipe.jobs import LocalLauncher
     from mxpipe.jobs.process import ProcessIdentity
+    from mxpipe.jobs.reaper import reap
 
     longer = {**conf, "spec": {**conf["spec"], "epochs": 60}}
     killed: list[str] = []
@@ -185,6 +186,10 @@ def test_deferred_trials_stand_below_a_parent_run_and_a_killed_one_trains_on(
     assert len(counts) == 4
     assert counts.pop(killed[0]) == 2, "it was resumed"
     assert set(counts.values()) <= {1}
+    # A job tells MLflow of its end beside the pipeline; what it has not got done the reaper does.
+    launcher = LocalLauncher(root / "jobs")
+    wait_until(lambda: not any(launcher.run_directory(job).is_lease_held() for job, _ in launcher.list()))
+    reap(launcher.root)
     client = MlflowClient(f"sqlite:///{os.environ['AIRFLOW_HOME']}/mlflow.db")
     experiment = client.get_experiment_by_name("search")
     assert experiment is not None

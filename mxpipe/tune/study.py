@@ -252,8 +252,9 @@ class Study:
     def observe(self, number: int, run: RunDirectory) -> bool:
         """Look at a trial's epochs so far; whether it is to be given up.
 
-        The pruner is asked about each epoch in turn, so the answer does not depend on when one looks. It is
-        on the disk before it is returned: whoever asks next gets the same one.
+        The pruner is asked about each epoch in turn, against the trials that have ended, so the answer does
+        not depend on how often one looks. A yes is on the disk before it is returned: whoever asks next gets
+        the same one.
 
         Raises:
             MissingExtraError: Optuna is not installed.

@@ -4,6 +4,7 @@ One run is one month. Each month the pipeline joins all flights so far with weat
 trains a candidate on everything but the month's last seven days, compares it there with the champion of the
 month before, and puts the better one before an HTTP door.
 
+Drift in between (see ``flight_delays_monitor``) starts a run over all flights before a day.
 Re-running a finished month finds its snapshot, its model and its version again: it registers nothing new.
 """
 
@@ -36,13 +37,20 @@ PARTITION = "{{ params.partition or data_interval_start.strftime('%Y-%m') }}"
 
 
 def end_of(partition: str) -> date:
-    """The first day after a month such as ``2013-01``."""
+    """The first day after a month such as ``2013-01``, or the day of one such as ``2013-02-18``."""
+    if len(partition) > len("2013-01"):
+        return date.fromisoformat(partition)
     first = date.fromisoformat(f"{partition}-01")
     return (first + timedelta(days=31)).replace(day=1)
 
 
+def start_of(partition: str) -> date:
+    """The first of the last month of a partition, by whose rows drift is measured."""
+    return (end_of(partition) - timedelta(days=1)).replace(day=1)
+
+
 def holdout_start(partition: str) -> date:
-    """The first of the last days of a month, by which its candidate is judged."""
+    """The first of the last days of a partition, by which its candidate is judged."""
     return end_of(partition) - timedelta(days=HOLDOUT_DAYS)
 
 
@@ -63,10 +71,12 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(seconds=20)},
     params={
         "partition": Param(
-            None, type=["null", "string"], description="A month such as 2013-01, to run by hand"
+            None,
+            type=["null", "string"],
+            description="A month such as 2013-01, or a day such as 2013-02-18: all flights before it",
         ),
     },
-    user_defined_macros={"end_of": end_of, "holdout_start": holdout_start},
+    user_defined_macros={"end_of": end_of, "start_of": start_of, "holdout_start": holdout_start},
     tags=["mxpipe", "flights"],
 ) as dag:
     champion = MxpipeResolveChampionOperator(
@@ -92,7 +102,7 @@ with DAG(
         snapshot_uri=rows.output["uri"],
         expectations=features.EXPECTATIONS,
         reference_uri=champion.output["train_snapshot"],
-        recent={"column": "date", "at": f"{PARTITION}-01"},
+        recent={"column": "date", "at": of_partition("start_of")},
     )
     split = MxpipeSplitOperator(
         task_id="split",
@@ -126,6 +136,7 @@ with DAG(
     server = MxpipeDeployOperator(
         task_id="deploy",
         model_name=MODEL,
+        monitor=MODEL,
         # A month whose candidate stays behind still sees to it that the champion is served.
         trigger_rule=TriggerRule.NONE_FAILED,
     )

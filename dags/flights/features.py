@@ -147,6 +147,21 @@ EXPECTATIONS: dict[str, Any] = {
     "drift": {"columns": [*NUMERIC, *CATEGORICAL], "threshold": 0.25, "severity": "warning"},
 }
 
+# When a week has drifted from what the champion was trained on; see mxpipe.monitor.MonitorPolicy. One week's
+# weather is never a season's, so of the inputs only timetable and fleet are watched; what the weather does
+# shows in the predictions, and in how well they are borne out.
+MONITOR: dict[str, Any] = {
+    "minimum_rows": 3000,
+    "columns": [
+        *("carrier", "origin", "dest", "hour", "distance", "scheduled_minutes", "seats", "plane_age"),
+        *("departures_hour", "departures_carrier_hour"),
+    ],
+    "psi": 0.25,
+    "psi_columns": {"probability": 0.5},
+    "performance": {"auc": 0.6},
+    "cool_down_days": 21,
+}
+
 # When a candidate takes the champion's place; see mxpipe.train.gate.GatePolicy.
 POLICY: dict[str, Any] = {}
 

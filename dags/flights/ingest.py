@@ -153,6 +153,21 @@ def flights_until(spark: SparkSession, scratch: Path, before: str) -> tuple[Data
     return select_features(spark.sql(JOINED)), {name: int(value) for name, value in counted.asDict().items()}
 
 
+def flights_between(
+    spark: SparkSession, scratch: Path, first: str, before: str
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Flights that were scheduled to leave from one day to another, as :func:`flights_until` has them.
+
+    Args:
+        spark: The session.
+        scratch: Where the source files are unpacked.
+        first: ISO date of the first day.
+        before: ISO date; flights of this day and later are left out.
+    """
+    rows, notes = flights_until(spark, scratch, before)
+    return rows.where(f"date >= DATE '{first}'"), {"first": first, "before": before, "until": notes}
+
+
 def select_features(joined: DataFrame) -> DataFrame:
     """The model's columns, typed, of the flights that arrived."""
     for name, expression in features.DERIVED.items():

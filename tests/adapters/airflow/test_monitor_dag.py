@@ -129,7 +129,7 @@ print(json.dumps({"weeks": found, "runs": [list(run) for run in runs], "events":
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_weeks_are_looked_at_and_drift_starts_one_retraining(tmp_path: Path) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     run = subprocess.run(

@@ -157,8 +157,10 @@ def _log_model(options: _Options, result: FitResult, run_id: str, spec: TrainSpe
 
 
 def _rows(spec: TrainSpec, model_path: Path) -> Any:
-    """The first rows of the training snapshot, as the model takes them."""
+    """The first rows of the training snapshot, as the model takes them; None where it takes no columns."""
     names = [column.name for column in load_model(model_path).signature]
+    if not names:
+        return None
     first = next(Snapshot.open(spec.data.train).tables(names))
     return first.slice(0, _EXAMPLE_ROWS).to_pandas()
 

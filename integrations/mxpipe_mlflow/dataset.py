@@ -27,12 +27,12 @@ class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):
     Args:
         facts: What :func:`mxpipe_mlflow.lineage.describe` gave; the snapshot itself need not be there.
         name: Name; the folder's own by default.
-        targets: Column of the labels, for :func:`mlflow.models.evaluate`.
+        targets: Column of the labels, for :func:`mlflow.models.evaluate`, which asks for it by this name.
     """
 
     def __init__(self, facts: Mapping[str, Any], name: str | None = None, targets: str | None = None) -> None:
         self._facts = dict(facts)
-        self._targets = targets
+        self.targets = targets
         source = SnapshotSource(facts["uri"], facts["digest"])
         super().__init__(source, name or PurePosixPath(facts["uri"]).name or "snapshot")
 
@@ -59,9 +59,9 @@ class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):
     def to_pyfunc(self) -> PyFuncInputsOutputs:
         """The rows as what a pyfunc model takes, and its labels."""
         frame = self._frame()
-        if self._targets is None:
+        if self.targets is None:
             return PyFuncInputsOutputs([frame])
-        return PyFuncInputsOutputs([frame.drop(columns=[self._targets])], [frame[self._targets]])
+        return PyFuncInputsOutputs([frame.drop(columns=[self.targets])], [frame[self.targets]])
 
     def to_evaluation_dataset(
         self, path: str | None = None, feature_names: list[str] | None = None
@@ -69,7 +69,7 @@ class SnapshotDataset(Dataset, PyFuncConvertibleDatasetMixin):
         """The rows for :func:`mlflow.models.evaluate`."""
         return EvaluationDataset(
             data=self._frame(),
-            targets=self._targets,
+            targets=self.targets,
             path=path,
             feature_names=feature_names,
             name=self.name,

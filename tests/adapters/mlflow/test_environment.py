@@ -90,6 +90,7 @@ class TestFiles:
         assert (tmp_path / "saved" / "extra_files" / "note.txt").read_text() == "read me"
         assert MlflowModel.load(str(tmp_path / "saved")).metadata == {"month": "2013-01"}
 
+    @pytest.mark.slow
     def test_pyfunc_finds_the_code_and_the_native_loader_does_not_look(
         self, model: Any, tmp_path: Path
     ) -> None:

@@ -65,6 +65,10 @@ def test_loads_where_mlflow_may_run_no_code_of_a_model(
     monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     assert mxpipe_mlflow.load_model(str(tmp_path / "saved")).digest == model.digest
+    monkeypatch.delenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION")  # later versions refuse any pyfunc under it
+    mxpipe_mlflow.save_model(model, tmp_path / "plain")
+    pyfunc = mlflow.pyfunc.load_model(str(tmp_path / "plain"))
+    assert pyfunc._model_impl.get_raw_model().digest == model.digest
 
 
 def test_signature_comes_from_the_raw_columns(model: Any, frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 import mxpipe as mx
 import mxpipe_mlflow
+from mxpipe.data import write_snapshot
 from mxpipe.model import Tensor, load_model, save_model
+from mxpipe_mlflow.dataset import from_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +77,26 @@ class TestEvaluate:
         assert result.metrics["accuracy_score"] == pytest.approx(expected)
         assert mlflow.get_run(run.info.run_id).data.metrics["accuracy_score"] == pytest.approx(expected)
 
-    def test_a_regressor(
+    def test_a_regressor_on_a_snapshot(
         self, model: Any, rows: pd.DataFrame, tracking_uri: str, name: str, work: Path
     ) -> None:
-        """Probabilities as plain numbers."""
+        """Probabilities as plain numbers; the snapshot becomes the run's input."""
         mlflow.set_experiment(name)
         target = np.random.default_rng(5).random(len(rows))
-        with mlflow.start_run():
+        columns = {column: rows[column].to_list() for column in rows} | {"target": target}
+        snapshot = write_snapshot(str(work / "holdout"), columns)
+        with mlflow.start_run() as run:
             info = mxpipe_mlflow.log_model(model, name="model")
             result = mlflow.models.evaluate(
                 mlflow.pyfunc.load_model(info.model_uri),
-                rows.assign(target=target),
-                targets="target",
+                from_snapshot(snapshot, targets="target"),
                 model_type="regressor",
                 evaluators="regressor",
             )
         expected = root_mean_squared_error(target, model.predict(rows))
         assert result.metrics["root_mean_squared_error"] == pytest.approx(expected, rel=1e-5)
+        (used,) = mlflow.get_run(run.info.run_id).inputs.dataset_inputs
+        assert used.dataset.digest == snapshot.digest[:32]
 
 
 @contextmanager

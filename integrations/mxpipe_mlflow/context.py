@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import sys
 
-# Airflow sets these in the environment of a running task; a detached job inherits them. All but the last: who
-# starts a job from a mapped task sets that one, and in the task itself Airflow is asked.
+MAP_INDEX_VARIABLE = "AIRFLOW_CTX_MAP_INDEX"
+"""Airflow has none for it: who starts a job from a mapped task sets it, so that the job knows its index."""
+
+# Airflow sets the others in the environment of a running task; a detached job inherits them.
 _VARIABLES = {
     "airflow.dag_id": "AIRFLOW_CTX_DAG_ID",
     "airflow.run_id": "AIRFLOW_CTX_DAG_RUN_ID",
     "airflow.task_id": "AIRFLOW_CTX_TASK_ID",
     "airflow.try_number": "AIRFLOW_CTX_TRY_NUMBER",
-    "airflow.map_index": "AIRFLOW_CTX_MAP_INDEX",
+    "airflow.map_index": MAP_INDEX_VARIABLE,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -141,6 +142,7 @@ class MxpipeTrainOperator(MxpipeOperator):
         key = self.key(self.dag_id, spec)
         intent = self._intend(context, launcher, key, digest_json([key, spec.digest()]))
         self._launcher, self._job_id = launcher, job_id_of(intent["job_key"])
+        _tell_map_index(context)
         handle = self._submit(launcher, spec, intent["job_key"], key)
         context["task_state_store"].set(INTENT, {**intent, "job_id": handle.id}, retention=NEVER_EXPIRE)
         self.log.info("Job %s in %s, key %s", handle.id, handle.run_directory, key)
@@ -354,3 +356,14 @@ def _snapshots_digest(spec: TrainSpec) -> str:
 
     uris = (spec.data.train, spec.data.validation)
     return digest_json([Snapshot.open(uri).digest if uri else None for uri in uris])
+
+
+def _tell_map_index(context: Context) -> None:
+    """Let a job that this task starts know its index: what else names a try, Airflow tells itself."""
+    from mxpipe_mlflow.context import MAP_INDEX_VARIABLE
+
+    index = context["ti"].map_index
+    if index is None or index < 0:
+        os.environ.pop(MAP_INDEX_VARIABLE, None)
+    else:
+        os.environ[MAP_INDEX_VARIABLE] = str(index)

@@ -201,4 +201,5 @@ def test_deferred_trials_stand_below_a_parent_run_and_a_killed_one_trains_on(
     assert parent.data.tags["mxpipe.best_trial"] == str(manifest["trial"])
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert len(children) == 4
+    assert sorted(run.data.tags["airflow.map_index"] for run in children) == ["0", "1", "2", "3"]
     assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}

@@ -150,7 +150,7 @@ class TestAirflowContext:
     def test_the_index_of_a_mapped_task_is_asked_of_airflow(
         self, monkeypatch: pytest.MonkeyPatch, index: int, expected: str | None
     ) -> None:
-        """Airflow's own context is set as its task runner does; the real thing runs in the Airflow tests."""
+        """A stand-in for Airflow's module: a real mapped task is in the search's test, among Airflow's."""
         sdk = types.ModuleType("airflow.sdk")
         sdk.get_current_context = lambda: {"ti": types.SimpleNamespace(map_index=index)}  # type: ignore[attr-defined]
         monkeypatch.delenv("AIRFLOW_CTX_MAP_INDEX", raising=False)

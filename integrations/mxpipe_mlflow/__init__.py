@@ -6,11 +6,13 @@
 ``signature``    MLflow's signature of a model's columns or tensors
 ``autologging``  ``mxpipe_mlflow.autolog()``: every training of a process, without further calls
 ``tracking``     :class:`MlflowCallback` for :func:`mxpipe.train.fit`
-``spool``        what the callback queues on disk; ``sender`` sends it
+``spool``        what the callback queues on disk; ``sender`` sends it; ``settlement`` ends what a kill left
+``parents``      a run above others, such as a search above its trials
 ``registry``     register once for a key, move an alias with a check, roll back
+``references``   what the registry refers to, which pruning leaves alone
 ``resolver``     the registry behind ``mxpipe serve --models-from-registry``
 ``deployments``  ``mlflow deployments ... -t mxpipe``: models served on this machine
-``webhook``        a receiver of alias moves that has the server swap at once
+``webhook``      a receiver of alias moves that has the server swap at once
 ``context``      tags of the Airflow task on every run it starts
 ``lineage``      the snapshots of a training; ``dataset`` and ``dataset_source`` show them to MLflow
 ===============  ===================================================================================

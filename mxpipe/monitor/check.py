@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mxpipe.model.storage import storage_errors, write_json
@@ -104,4 +105,6 @@ def check_window(
             report=str(page),
         )
         outcome = directory.events.append(event, policy.cool_down)
+    if policy.keep_days is not None:
+        directory.remove_before(window.start - timedelta(days=policy.keep_days))
     return Checked(comparison, page, directory.events.find(window.id), outcome)

@@ -100,6 +100,8 @@ class MonitorPolicy:
         performance: Bounds by metric (auc, log_loss, brier, accuracy, mae, rmse): the least value where more
             is better, else the greatest.
         cool_down_days: Least time between the ends of two windows that make an event.
+        keep_days: A look at a window removes statistics and kept predictions of windows that began so long
+            before it; None keeps them.
 
     Example:
         >>> MonitorPolicy.from_json({"psi": 0.2, "performance": {"auc": 0.65}}).cool_down
@@ -116,6 +118,7 @@ class MonitorPolicy:
     minimum_columns: int = 1
     performance: Mapping[str, float] = field(default_factory=dict)
     cool_down_days: float = 0.0
+    keep_days: float | None = None
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.performance) - set(IS_MORE_BETTER)):

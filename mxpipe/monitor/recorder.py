@@ -89,7 +89,7 @@ class StatisticsRecorder:
     Attributes:
         recorded: Rows counted since the start.
         dropped: Rows left out since the start.
-        failed_writes: Writes that a full disk refused; they are tried again.
+        failed_writes: Writes that a full disk refused; they are tried again with all that came meanwhile.
     """
 
     def __init__(
@@ -189,17 +189,8 @@ class StatisticsRecorder:
             dropped, self._dropped = self._dropped, {}
         try:
             for _, group in groupby(taken, key=lambda request: request.form):
-                requests = list(group)
-                first = requests[0]
-                predictions = np.concatenate([request.predictions for request in requests])
-                columns = {name: _joined([r.columns[name] for r in requests]) for name in first.columns}
-                opened = self._opened(first.version, first.window, first.model)
-                opened.statistics.update(columns, predictions)
-                opened.changed = True
-                self.recorded += len(predictions)
-                for request in requests:
-                    if request.request_id is not None:
-                        opened.predictions |= _by_id(request.request_id, request.predictions)
+                with self._survived():
+                    self._count_alike(list(group))
             for (version, window), (model, rows) in dropped.items():
                 opened = self._opened(version, window, model)
                 opened.statistics.dropped += rows
@@ -207,6 +198,19 @@ class StatisticsRecorder:
         finally:
             with self._lock:
                 self._pending_rows = sum(len(request.predictions) for request in self._pending)
+
+    def _count_alike(self, requests: list[_Request]) -> None:
+        """Count requests of one form."""
+        first = requests[0]
+        predictions = np.concatenate([request.predictions for request in requests])
+        columns = {name: _joined([r.columns[name] for r in requests]) for name in first.columns}
+        opened = self._opened(first.version, first.window, first.model)
+        opened.statistics.update(columns, predictions)
+        opened.changed = True
+        self.recorded += len(predictions)
+        for request in requests:
+            if request.request_id is not None:
+                opened.predictions |= _by_id(request.request_id, request.predictions)
 
     def _opened(self, version: str, window: int, model: Model) -> _Open:
         found = self._open.get((version, window))

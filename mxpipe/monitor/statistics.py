@@ -72,20 +72,23 @@ class PredictionStatistics:
         Args:
             columns: The raw columns as ``Model.predict`` takes them: NumPy arrays, pandas or Arrow columns,
                 or sequences; a DataFrame or an Arrow table will do.
-            predictions: What the model answered, shape (n,) or (n, outputs).
+            predictions: What the model answered, shape (n,) or (n, outputs), or with further axes for a
+                single output.
 
         Raises:
             DataError: The predictions have another number of columns.
         """
         rows = len(predictions)
         answers = np.asarray(predictions).reshape(rows, -1) if rows else np.empty((0, len(self.outputs)))
+        if np.ndim(predictions) > 2 and len(self.outputs) == 1:
+            answers = answers.reshape(-1, 1)  # a whole array a row: all of its values in one distribution
         if rows and answers.shape[1] != len(self.outputs):
             raise DataError(
                 f"[statistics] predictions must have {len(self.outputs)} columns; got {answers.shape[1]}."
             )
         if rows:
             self._inputs.update_columns(columns, rows)
-            self._predictions.update_columns(dict(zip(self.outputs, answers.T, strict=True)), rows)
+            self._predictions.update_columns(dict(zip(self.outputs, answers.T, strict=True)), len(answers))
             self.rows += rows
 
     def merge(self, other: PredictionStatistics) -> None:

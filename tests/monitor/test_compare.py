@@ -179,3 +179,16 @@ def test_the_command_line_compares_what_servers_left(
     assert (printed["verdict"], printed["rows"], printed["event"]) == ("drift", 6000, "appended")
     assert main([*command, "--version", "7"]) == 2
     assert "must have statistics of 2013-W07" in capsys.readouterr().err
+
+
+def test_windows_long_before_are_removed_and_later_ones_kept(
+    model: Model, flights: Callable[..., Any], tmp_path: Path
+) -> None:
+    directory = MonitorDirectory(tmp_path / "late")
+    current = statistics(model, flights(50))
+    weeks = [Window.of(f"d{day}", f"2013-02-{day:02d}", f"2013-02-{day + 1:02d}") for day in (1, 9, 12)]
+    for week in weeks:
+        directory.write("1", week.start, week.end, "one", current)
+    policy = MonitorPolicy(keep_days=7)
+    check_window(directory, WEEK, current, Reference.of_model(model), policy)
+    assert [directory.collect("1", week) is not None for week in weeks] == [False, True, True]

@@ -107,6 +107,9 @@ def test_what_does_not_fit_is_refused() -> None:
     statistics = of(rows(3), np.float32([0.1, 0.2, 0.3]))
     with pytest.raises(DataError, match="1 columns; got 2"):
         statistics.update(rows(2), np.zeros((2, 2), np.float32))
+    images = PredictionStatistics({}, ["map"])
+    images.update({}, np.ones((3, 4, 4), np.float32))
+    assert (images.rows, images.predictions["map"].rows) == (3, 48)
     with pytest.raises(DataError, match="got another"):
         statistics.merge(PredictionStatistics({"another": "float64"}, ["late"]))
     with pytest.raises(DataError, match="'version' must be 1; got 2"):

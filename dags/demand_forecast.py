@@ -12,10 +12,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, TriggerRule, task
 from demand import features
 from demand.rows import departures_until
 from flights.sources import source_files
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
@@ -153,7 +154,7 @@ with DAG(
         callbacks={"mlflow": {"experiment": MODEL, "run_name": PARTITION}},
         **common,
     )
-    challenge(
+    stages = challenge(
         MODEL,
         candidate=candidate.output,
         champion=champion.output,
@@ -162,3 +163,12 @@ with DAG(
         **judged,
     )
     backtest(backtests.output) >> candidate  # type: ignore[arg-type]
+    predicted = MxpipeBatchPredictOperator(
+        task_id="predict",
+        snapshot_uri=split.output["holdout_uri"],
+        model_uri=f"models:/{MODEL}@champion",
+        keys=["time", "origin"],
+        # A run whose candidate stays behind still has its predictions, by the champion.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
+    stages.promoted >> predicted

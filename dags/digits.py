@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset, Param, TriggerRule
 from images import features
 from images.rows import digits_until
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
@@ -95,7 +96,7 @@ with DAG(
         timeout=timedelta(hours=1),
         retries=3,
     )
-    challenge(
+    stages = challenge(
         MODEL,
         candidate=candidate.output,
         champion=champion.output,
@@ -105,3 +106,12 @@ with DAG(
         task="classes",
         metric=features.POLICY["metric"],
     )
+    predicted = MxpipeBatchPredictOperator(
+        task_id="predict",
+        snapshot_uri=rows.output["uri"],
+        model_uri=f"models:/{MODEL}@champion",
+        keys=["number"],
+        # A run whose candidate stays behind still has its predictions, by the champion.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
+    stages.promoted >> predicted

@@ -19,6 +19,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from flights import features
 from flights.ingest import ORDER, flights_until
 from flights.sources import source_files
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
@@ -133,6 +134,14 @@ with DAG(
         slices=["carrier", "origin"],
         groups=["date", "origin", "hour"],  # flights of one airport and hour share their weather
     )
+    predicted = MxpipeBatchPredictOperator(
+        task_id="predict",
+        snapshot_uri=split.output["holdout_uri"],
+        model_uri=f"models:/{MODEL}@champion",
+        keys=["date", "carrier", "flight", "origin", "dest"],
+        # A run whose candidate stays behind still has its predictions, by the champion.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
     server = MxpipeDeployOperator(
         task_id="deploy",
         model_name=MODEL,
@@ -166,6 +175,6 @@ with DAG(
         return {"report_uri": str(page), "months": len(records)}
 
     compared = baselines(split.output)  # type: ignore[arg-type]
-    stages.promoted >> server
+    stages.promoted >> [predicted, server]
     # A teardown runs whatever became of the month, and does not make a failed month look well.
-    [compared, checked] >> report(PARTITION).as_teardown()
+    [compared, predicted, checked] >> report(PARTITION).as_teardown()

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, Param, TriggerRule
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from ratings import features
 from ratings.rows import ratings_until, source_files
 
@@ -71,7 +72,7 @@ with DAG(
         timeout=timedelta(hours=1),
         retries=3,
     )
-    challenge(
+    stages = challenge(
         MODEL,
         candidate=candidate.output,
         champion=champion.output,
@@ -83,3 +84,13 @@ with DAG(
         baseline_column=features.BASELINE,
         groups=["user"],  # the ratings of one user share a mood
     )
+    predicted = MxpipeBatchPredictOperator(
+        task_id="predict",
+        snapshot_uri=split.output["holdout_uri"],
+        model_uri=f"models:/{MODEL}@champion",
+        keys=["date", "user", "film"],
+        engine="dask",
+        # A run whose candidate stays behind still has its predictions, by the champion.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
+    stages.promoted >> predicted

@@ -17,6 +17,7 @@ STAGES = (
     "gate",
     "register",
     "promote",
+    "predict",
     "deploy",
     "check_server",
 )

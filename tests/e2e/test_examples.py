@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from mxpipe.data import Snapshot
+
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -44,6 +46,13 @@ def run(state: Path, example: str, *configurations: dict[str, Any]) -> list[dict
     return stages
 
 
+def assert_every_row_is_predicted(stages: dict[str, Any], rows: int) -> None:
+    """By the champion, one prediction a row, none refused."""
+    predicted = stages["predict"]
+    assert (predicted["rows"], predicted["predicted"], predicted["refused"]) == (rows, rows, 0)
+    assert Snapshot.open(predicted["uri"]).num_rows == rows
+
+
 def test_digits_from_batch_to_batch(state: Path) -> None:
     first, second, again = run(state, "digits", {"batch": 1}, {"batch": 2}, {"batch": 2})
     assert first["resolve_champion"]["mode"] == "bootstrap"
@@ -55,6 +64,9 @@ def test_digits_from_batch_to_batch(state: Path) -> None:
     assert again["register"]["created"] is False
     assert again["train"]["attempt"] == 1, "no second job was started"
     assert again["evaluate"]["candidate"] == second["evaluate"]["candidate"]
+    assert_every_row_is_predicted(first, 450)
+    assert_every_row_is_predicted(second, 900)
+    assert again["predict"]["reused"], "the same rows and the same model are not computed again"
 
 
 def test_a_recommender_from_year_to_year(state: Path) -> None:
@@ -63,6 +75,7 @@ def test_a_recommender_from_year_to_year(state: Path) -> None:
     assert first["evaluate"]["candidate"]["skill"] > 0
     assert second["evaluate"]["champion"]["rows"] == second["evaluate"]["candidate"]["rows"]
     assert second["evaluate"]["comparison"]["metric"] == "rmse"
+    assert_every_row_is_predicted(second, second["split"]["holdout_rows"])
     assert second["evaluate"]["comparison"]["groups"] < second["evaluate"]["comparison"]["rows"]
 
 
@@ -75,3 +88,4 @@ def test_a_forecast_that_a_backtest_lets_through(state: Path) -> None:
     assert min(stages["backtest"]["skills"]) > 0
     assert stages["evaluate"]["candidate"]["skill"] > 0
     assert stages["register"]["version"] == "1"
+    assert_every_row_is_predicted(stages, 504)

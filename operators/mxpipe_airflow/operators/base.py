@@ -89,7 +89,8 @@ class MxpipeOperator(BaseOperator):
         """Do the work of a stage, or the rest of it after a deferral, and tell everybody of the manifest."""
         started = time.monotonic()
         with failing_at_once():
-            manifest = checked({"seconds": round(time.monotonic() - started, 3), **work()})
+            done = work()
+            manifest = checked({"seconds": round(time.monotonic() - started, 3), **done})
         self._manifest = manifest
         self.publish(self.links(manifest))
         return manifest

@@ -66,6 +66,7 @@ def test_a_good_snapshot_is_reported_and_handed_on(root: Path, start_run: Any, s
     run = start_run("stages", snapshot=snapshot.uri, reference=snapshot.uri)
     assert run.attempt("validate").state == "success"
     manifest = run.xcom("validate")
+    assert manifest["seconds"] > 0
     assert manifest["ok"]
     assert manifest["drift"]["x"] < 0.01
     assert run.xcom("validate", key="_link_ReportLink") == f"file://{manifest['report_uri']}"

@@ -16,8 +16,8 @@ from airflow.sdk import DAG, Param, TriggerRule, task
 from demand import features
 from demand.rows import departures_until
 from flights.sources import source_files
-from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator

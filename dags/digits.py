@@ -17,8 +17,8 @@ from typing import Any
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 from images import features
 from images.rows import digits_until
-from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator

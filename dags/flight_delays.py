@@ -19,9 +19,9 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from flights import features
 from flights.ingest import ORDER, flights_until
 from flights.sources import source_files
-from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 
 from mxpipe_airflow.hooks.mxpipe import MxpipeHook
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.ingest import MxpipeSparkIngestOperator

@@ -11,10 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, TriggerRule
-from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from ratings import features
 from ratings.rows import ratings_until, source_files
 
+from mxpipe_airflow.operators.batch import MxpipeBatchPredictOperator
 from mxpipe_airflow.operators.champion import MxpipeResolveChampionOperator
 from mxpipe_airflow.operators.data import MxpipeSplitOperator, MxpipeValidateOperator
 from mxpipe_airflow.operators.ingest import MxpipeTableIngestOperator

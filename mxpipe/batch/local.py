@@ -52,7 +52,7 @@ def predict_snapshot(
     found = find_predictions(uri, model, options, snapshot.digest)
     if found is not None:
         return found
-    make_predictor(model, options, threads).check_schema(snapshot.schema)
+    make_predictor(model, options, None).check_schema(snapshot.schema)
     with PredictionWriter(uri, model, options, input_digest=snapshot.digest, threads=threads) as writer:
         return writer.commit((run or _in_this_process)(writer, snapshot))
 

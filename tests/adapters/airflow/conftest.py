@@ -142,6 +142,34 @@ class Run:
         """Let a deferred task go on as the scheduler does when its trigger failed or outlived its time."""
         return self._go_on(task_id, "__fail__", {"error": error})
 
+    def question(self, task_id: str) -> Any:
+        """What a task has put before a person."""
+        from airflow.models.hitl import HITLDetail
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            found = session.get(HITLDetail, self.instance(task_id).id)
+            return SimpleNamespace(subject=found.subject, body=found.body, options=found.options)
+
+    def answer(self, task_id: str, option: str) -> Any:
+        """Choose an option on the page of required actions, and let the task that waits for it go on."""
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+        from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
+        from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            update_hitl_detail(
+                self.dag.dag_id,
+                self.run_id,
+                task_id,
+                UpdateHITLDetailPayload(chosen_options=[option]),
+                SimpleAuthManagerUser(username="anna", role="admin"),
+                session,
+            )
+        waiting = self.instance(task_id)
+        return self._go_on(task_id, waiting.next_method, waiting.next_kwargs)
+
     def _go_on(self, task_id: str, method: str, arguments: dict[str, Any]) -> Any:
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session

@@ -187,7 +187,7 @@ class Run:
             "import sys, conftest\n"
             "from airflow.dag_processing.dagbag import DagBag\n"
             "run = object.__new__(conftest.Run)\n"
-            f"run.dag = DagBag(str(conftest.HERE / 'dags')).dags[{self.dag.dag_id!r}]\n"
+            f"run.dag = DagBag({self.dag.fileloc!r}).dags[{self.dag.dag_id!r}]\n"
             f"run.run_id = {self.run_id!r}\n"
             f"result = conftest.run_attempt(run.dag, run.instance({task_id!r}))\n"
             "print(result.state, repr(result.error))\n"

@@ -35,7 +35,7 @@ float* tile_memory(std::int64_t floats) {
 std::int64_t memory_of(const AttentionProblem& problem, bool backward) {
   const std::int64_t width = (problem.depth + 15) / 16 * 16;
   const std::int64_t tiles =
-      9 * (kAttentionTile + 16) * (width + 1) + 2 * kAttentionTile * (kAttentionTile + 16);
+      9 * (kAttentionTile + 16) * (width + 1) + (backward ? 3 : 2) * kAttentionTile * (kAttentionTile + 16);
   return tiles + (backward ? (problem.queries + 16) * (width + 1) : 0);
 }
 

@@ -267,6 +267,8 @@ void forward(const AttentionHead& head, int64_t first_query, int64_t rows, void*
 }
 
 #ifdef MXPIPE_HAS_PAIRS
+std::uint32_t* as_pairs(float* tile) { return reinterpret_cast<std::uint32_t*>(tile); }
+
 // Rows of a head as pairs along the depth: (rows, padded(pairs)); zeros behind the last.
 void load_pairs(const Bfloat16* from, int64_t stride, int64_t rows, int64_t depth, float* tile) {
   const int64_t width = padded((depth + 1) / 2);
@@ -315,7 +317,6 @@ void forward_pairs(const AttentionHead& head, int64_t first_query, int64_t rows,
   float* sums = pieces.take(kTile * width);
   float* tops = pieces.take(kTile);
   float* totals = pieces.take(kTile);
-  const auto as_pairs = [](float* tile) { return reinterpret_cast<std::uint32_t*>(tile); };
   for (int64_t i = 0; i < rows; ++i) {
     tops[i] = -kInfinity;
     totals[i] = 0;
@@ -330,7 +331,7 @@ void forward_pairs(const AttentionHead& head, int64_t first_query, int64_t rows,
     const int64_t offset = first * head.key_stride;
     load_pairs(static_cast<const Bfloat16*>(head.k) + offset, head.key_stride, count, depth, k);
     transpose_tile(k, count, pairs, k_columns);
-    multiply_pairs({as_pairs(q), pair_width, as_pairs(k_columns), kScoreRow, scores, kScoreRow, rows,
+    multiply_pairs({as_pairs(q), pair_width, 1, as_pairs(k_columns), kScoreRow, scores, kScoreRow, rows,
                     padded(count), pairs, false});
     for (int64_t i = 0; i < rows; ++i) {
       float* row = scores + i * kScoreRow;
@@ -341,7 +342,7 @@ void forward_pairs(const AttentionHead& head, int64_t first_query, int64_t rows,
     }
     interleave_rows(static_cast<const Bfloat16*>(head.v) + offset, head.key_stride, count, depth,
                     as_pairs(v));
-    multiply_pairs({as_pairs(rounded), kScoreRow / 2, as_pairs(v), width, sums, width, rows, width,
+    multiply_pairs({as_pairs(rounded), kScoreRow / 2, 1, as_pairs(v), width, sums, width, rows, width,
                     (count + 1) / 2, first > 0});
   }
   auto* y = static_cast<Bfloat16*>(result) + first_query * head.result_stride;
@@ -447,10 +448,106 @@ void backward(const AttentionHead& head, const AttentionGradient& gradient, floa
   store_rows(q_sums, head.queries, depth, head.scale, static_cast<T*>(gradient.q), head.query_stride);
 }
 
+#ifdef MXPIPE_HAS_PAIRS
+// Neighbouring rows of scores as pairs: (rows / 2, kScoreRow).
+void interleave_scores(const float* scores, int64_t rows, int64_t count, std::uint32_t* tile) {
+  const auto narrow = [](const float* from) {
+    return __builtin_convertvector(to_bfloat16(load<f32>(from)), u32);
+  };
+  for (int64_t i = 0; i < rows; i += 2) {
+    const float* row = scores + i * kScoreRow;
+    for (int64_t j = 0; j < padded(count); j += kLane) {
+      u32 pairs = narrow(row + j);
+      if (i + 1 < rows) pairs |= narrow(row + kScoreRow + j) << 16;
+      store(tile + i / 2 * kScoreRow + j, pairs);
+    }
+  }
+}
+
+// backward() with products of bfloat16 pairs where both operands were bfloat16, or are probabilities. The
+// gradients of scores stay float32: their sums cancel.
+void backward_pairs(const AttentionHead& head, const AttentionGradient& gradient, float* memory) {
+  const int64_t depth = head.depth, width = padded(depth);
+  const int64_t pairs = (depth + 1) / 2, pair_width = padded(pairs);
+  Pieces pieces(memory);
+  float* along = pieces.take(kTile * pair_width);  // k or v, then q
+  float* g_along = pieces.take(kTile * pair_width);
+  float* k_columns = pieces.take(pair_width * kScoreRow);
+  float* v_columns = pieces.take(pair_width * kScoreRow);
+  float* q = pieces.take(kTile * width);
+  float* k = pieces.take(kTile * width);
+  float* g = pieces.take(kTile / 2 * width);
+  float* scores = pieces.take(kTile * kScoreRow);
+  float* products = pieces.take(kTile * kScoreRow);
+  float* score_pairs = pieces.take(kTile / 2 * kScoreRow);
+  float* k_sums = pieces.take(kTile * width);
+  float* v_sums = pieces.take(kTile * width);
+  float* deltas = pieces.take(head.queries);
+  float* q_sums = pieces.take(head.queries * width);
+  const auto* all_q = static_cast<const Bfloat16*>(head.q);
+  const auto* all_k = static_cast<const Bfloat16*>(head.k);
+  const auto* up = static_cast<const Bfloat16*>(gradient.g);
+  sum_products(up, static_cast<const Bfloat16*>(gradient.y), head.result_stride, head.queries, depth, deltas);
+  for (int64_t i = 0; i < head.queries * width; i += kLane) store(q_sums + i, f32{});
+  const f32 scale = broadcast(head.scale);
+  for (int64_t first = 0; first < head.keys; first += kTile) {
+    const int64_t count = minimum(kTile, head.keys - first), columns = padded(count);
+    const int64_t offset = first * head.key_stride;
+    load_pairs(static_cast<const Bfloat16*>(head.v) + offset, head.key_stride, count, depth, along);
+    transpose_tile(along, count, pairs, v_columns);
+    load_pairs(all_k + offset, head.key_stride, count, depth, along);
+    transpose_tile(along, count, pairs, k_columns);
+    load_rows(all_k + offset, head.key_stride, count, depth, 1, k);
+    for (int64_t i = 0; i < count * width; i += kLane) {
+      store(k_sums + i, f32{});
+      store(v_sums + i, f32{});
+    }
+    const int64_t start = head.causal ? first / kTile * kTile : 0;  // queries before see none of these keys
+    for (int64_t query = start; query < head.queries; query += kTile) {
+      const int64_t rows = minimum(kTile, head.queries - query), row_pairs = (rows + 1) / 2;
+      const Bfloat16* own_q = all_q + query * head.query_stride;
+      const Bfloat16* own_g = up + query * head.result_stride;
+      load_pairs(own_q, head.query_stride, rows, depth, along);
+      load_pairs(own_g, head.result_stride, rows, depth, g_along);
+      multiply_pairs({as_pairs(along), pair_width, 1, as_pairs(k_columns), kScoreRow, scores, kScoreRow, rows,
+                      columns, pairs, false});
+      multiply_pairs({as_pairs(g_along), pair_width, 1, as_pairs(v_columns), kScoreRow, products, kScoreRow,
+                      rows, columns, pairs, false});
+      for (int64_t i = 0; i < rows; ++i) {
+        float* row = scores + i * kScoreRow;
+        float* product = products + i * kScoreRow;
+        for (int64_t j = 0; j < count; j += kLane) store(row + j, load<f32>(row + j) * scale);
+        score_gradient(head, query + i, first, count, gradient.log_sums[query + i], deltas[query + i], row,
+                       product);
+      }
+      interleave_scores(scores, rows, count, as_pairs(score_pairs));
+      interleave_rows(own_g, head.result_stride, rows, depth, as_pairs(g));
+      multiply_pairs({as_pairs(score_pairs), 1, kScoreRow, as_pairs(g), width, v_sums, width, count, width,
+                      row_pairs, true});
+      load_rows(own_q, head.query_stride, rows, depth, 1, q);
+      multiply_tiles({products, 1, kScoreRow, q, width, k_sums, width, count, width, rows, true});
+      multiply_tiles(
+          {products, kScoreRow, 1, k, width, q_sums + query * width, width, rows, width, count, true});
+    }
+    store_rows(k_sums, count, depth, head.scale, static_cast<Bfloat16*>(gradient.k) + offset,
+               head.key_stride);
+    store_rows(v_sums, count, depth, 1, static_cast<Bfloat16*>(gradient.v) + offset, head.key_stride);
+  }
+  store_rows(q_sums, head.queries, depth, head.scale, static_cast<Bfloat16*>(gradient.q), head.query_stride);
+}
+#endif
+
+void backward_bfloat16(const AttentionHead& head, const AttentionGradient& gradient, float* memory) {
+#ifdef MXPIPE_HAS_PAIRS
+  if (cpu_has_pairs()) return backward_pairs(head, gradient, memory);
+#endif
+  backward<Bfloat16>(head, gradient, memory);
+}
+
 }  // namespace
 
 AttentionFunctions make_attention_functions() {
-  return {forward<float>, forward_bfloat16, backward<float>, backward<Bfloat16>};
+  return {forward<float>, forward_bfloat16, backward<float>, backward_bfloat16};
 }
 
 }  // namespace mxpipe::MXPIPE_ISA

@@ -17,7 +17,7 @@ inline bool cpu_has_pairs() { return __builtin_cpu_supports("avx512bf16") != 0; 
 // As TileProduct; a and b hold pairs, and `depth` counts pairs.
 struct PairProduct {
   const std::uint32_t* a;
-  std::int64_t a_row;
+  std::int64_t a_row, a_step;
   const std::uint32_t* b;
   std::int64_t b_row;
   float* c;
@@ -44,10 +44,11 @@ MXPIPE_PAIRS inline void multiply_pair_block(const PairProduct& p, std::int64_t 
     for (int j = 0; j < vectors; ++j) right[j] = bits<__m512bh>(load<u32>(b + j * 16));
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const __m512bh left = bits<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[i * p.a_row + step])));
+      const __m512bh left = bits<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[i * p.a_row])));
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], left, right[j]);
     }
+    a += p.a_step;
     b += p.b_row;
   }
 #pragma GCC unroll 8

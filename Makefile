@@ -11,7 +11,7 @@ STAMP := $(VENV)/.mxpipe-installed
 NATIVE := $(shell find native -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.txt' -o -name '*.cmake' \) 2>/dev/null)
 SOURCES := mxpipe operators integrations dags scripts tests benchmarks
 
-.PHONY: help install run ui stop test slow faults pages check format bench bench-quick bench-compare asan tsan portable clean
+.PHONY: help install run example ui stop test slow faults pages check format bench bench-quick bench-compare asan tsan portable clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -24,6 +24,10 @@ install: $(STAMP) ## Build the engine and install it with its extras into .venv,
 
 run: $(STAMP) ## January to March of the flight-delay retraining: Airflow, Spark, the engine, MLflow, a served champion
 	@$(PYTHON) scripts/run_months.py
+
+EXAMPLE ?= digits
+example: $(STAMP) ## Another example DAG on real data: EXAMPLE=digits, recommender or demand_forecast
+	@$(PYTHON) scripts/run_example.py $(EXAMPLE)
 
 ui: $(STAMP) ## Airflow and the MLflow UI on loopback with the DAG loaded, until Ctrl-C
 	@exec $(PYTHON) scripts/ui.py

@@ -18,7 +18,13 @@ class Scheduler {
   }
 
   std::vector<std::int32_t> run() {
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) emit(static_cast<std::int32_t>(i));
+    const auto count = static_cast<std::int32_t>(graph_.nodes.size());
+    // What is at hand comes first: a state that the trace met last must not hold up its update.
+    for (std::int32_t i = 0; i < count; ++i) {
+      const Node& node = graph_.nodes[static_cast<std::size_t>(i)];
+      if (node.kind != NodeKind::op) emit(i);
+    }
+    for (std::int32_t i = 0; i < count; ++i) emit(i);
     return order_;
   }
 

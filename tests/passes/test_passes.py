@@ -77,6 +77,24 @@ def test_an_update_runs_in_place_and_before_later_work() -> None:
     assert update < len(lines) - 1  # hoisted before the last product
 
 
+def test_a_state_that_is_met_last_does_not_delay_its_update() -> None:
+    first, second = matrix(6, 6), matrix(6, 6, seed=1)
+    states = [matrix(6, 6, seed=2), matrix(6, 6, seed=3)]
+
+    def step(x: Array) -> Array:
+        loss = invoke("matmul", [invoke("matmul", [x, first], {}), second], {})
+        for weight, state, gradient in zip(
+            [first, second], states, grad([loss], [first, second]), strict=True
+        ):
+            assign(state, state * 0.9 + gradient)
+            assign(weight, weight - state)
+        return loss
+
+    lines = trace(step, [matrix(6, 6)]).steps().splitlines()
+    updates = [i for i, line in enumerate(lines) if "@update:" in line]
+    assert updates[0] < updates[-1] - 1, "the last layer's weight is updated before the first one's gradient"
+
+
 def test_memory_is_reused_along_a_chain() -> None:
     x = matrix(64, 64)
 

@@ -118,7 +118,8 @@ TEST(scatter_rows_in_place_touches_named_rows_only) {
 
 TEST(transposes_of_odd_sizes) {
   for (const auto& [rows, columns] :
-       {std::pair(1, 7), std::pair(33, 31), std::pair(64, 100), std::pair(257, 3)}) {
+       {std::pair(1, 7), std::pair(33, 31), std::pair(64, 100), std::pair(257, 3), std::pair(3, 257),
+        std::pair(2, 20000), std::pair(3, 4)}) {
     const Tensor x = random_floats(Shape{2, rows, columns});
     const Attributes attributes{{"axes", Integers{0, 2, 1}}};
     const Tensor y = run_kernel("transpose", attributes, {x}, {{DType::float32, Shape{2, columns, rows}}})[0];

@@ -464,3 +464,24 @@ def test_programs_over_more_memory_than_caches_hold():
     a, b, c = values
     np.testing.assert_array_equal(found[0], a * b + c)
     np.testing.assert_array_equal(found[1], a - c)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_batch_norm_of_images_larger_than_the_caches(dtype: str, axis: int) -> None:
+    # Copies of the same images have the statistics of one, and every copy gets its result and gradient.
+    shape = (2, 64, 12, 12) if axis == 1 else (2, 12, 12, 64)
+    copies = 180 if dtype == "float32" else 350  # 13 MB: results pass the caches by
+    x, residual, g = (mx.np.array(numbers(*shape, seed=seed), dtype=dtype) for seed in range(3))
+    gamma, beta = mx.np.array(numbers(64, seed=3)), mx.np.array(numbers(64, seed=4))
+    attributes = {"axis": axis % 4, "activation": "relu"}
+
+    def both(times: int) -> list[Any]:
+        image, other, head = (mx.np.concatenate([each] * times) for each in (x, residual, g))
+        forward = _native.invoke("batch_norm", [image, gamma, beta, other], attributes)
+        inputs = [head, image, gamma, forward[1], forward[2], beta, forward[0]]
+        backward = _native.invoke("batch_norm_backward", inputs, attributes)
+        return [each[-2:].astype("float32").asnumpy() for each in (forward[0], backward[0], backward[3])]
+
+    for large, small in zip(both(copies), both(1), strict=True):
+        np.testing.assert_allclose(large, small, atol=1e-4 if dtype == "float32" else 3e-2)

@@ -174,6 +174,7 @@ memory::desc plain(std::int64_t rows, std::int64_t columns, DType dtype) {
 }
 
 constexpr std::int64_t kLeastNarrowWeights = std::int64_t{1} << 15;
+constexpr std::int64_t kMostTurnedWeights = std::int64_t{1} << 19;
 
 std::unique_ptr<Kernel> make_weights(const KernelRequest& request) {
   const Convolution c = convolution_of(request);
@@ -181,8 +182,10 @@ std::unique_ptr<Kernel> make_weights(const KernelRequest& request) {
   // Of bfloat16 the product turns both operands around first, which pays where they are used often enough.
   if (c.dtype == DType::bfloat16 && c.in * c.out < kLeastNarrowWeights) return nullptr;
   use_threads(threads_for(c.operations()));
-  // Few rows of many columns are computed faster than many rows of few.
-  const bool swapped = c.in < c.out && c.in <= 64;
+  // Measured: with few channels few rows of many columns are computed faster; else it is the other way round,
+  // where turning the result around costs little.
+  const bool narrow = c.in < c.out && c.in <= 64;
+  const bool swapped = narrow || (c.out < c.in && c.out >= 128 && c.in * c.out < kMostTurnedWeights);
   const std::int64_t positions = c.batch * c.positions();
   const std::int64_t rows = swapped ? c.in : c.out, columns = swapped ? c.out : c.in;
   dnnl::primitive_attr attributes;

@@ -9,6 +9,7 @@ namespace mxpipe {
 namespace {
 
 constexpr std::int64_t kTile = 32;
+constexpr std::int64_t kMostFew = 3;        // columns that are too few for tiles
 constexpr std::int64_t kPiece = 16 * 1024;  // elements of a long row that are one thread's work
 
 }  // namespace
@@ -35,7 +36,9 @@ StridedCopy::StridedCopy(const Shape& shape, const Shape& source, const Shape& d
   }
   const int last = shape_.rank() - 1;
   for (int axis = 0; axis < last; ++axis) {
-    if (source_[axis] == 1 && source_[last] != 1 && shape_[axis] >= 4 && shape_[last] >= 4) tiled_ = axis;
+    const bool fills_rows = destination_[last] == 1 && destination_[axis] == shape_[last];
+    const bool wide = shape_[last] > kMostFew;
+    if (source_[axis] == 1 && source_[last] != 1 && shape_[axis] >= 4 && (wide || fills_rows)) tiled_ = axis;
   }
   outer_ = shape_.product(0, last);
   if (tiled_ >= 0 && outer_ > 0) outer_ /= shape_[tiled_];
@@ -102,10 +105,34 @@ void StridedCopy::run_tiles(const T* source, T* destination) const {
   });
 }
 
+// The same where the destination is rows of a few columns: images of as many channels.
+template <typename T, int columns>
+void StridedCopy::run_few(const T* source, T* destination) const {
+  const std::int64_t rows = shape_[tiled_], across = source_[shape_.rank() - 1];
+  const std::int64_t pieces = (rows + kPiece - 1) / kPiece;
+  parallel_for(outer_ * pieces, grain_for(std::min(rows, kPiece) * columns),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const Offsets offsets = locate(unit / pieces);
+                   const std::int64_t first = unit % pieces * kPiece, count = std::min(kPiece, rows - first);
+                   const T* from = source + offsets.source + first;
+                   T* to = destination + offsets.destination + first * columns;
+                   for (std::int64_t i = 0; i < count; ++i) {
+                     for (int j = 0; j < columns; ++j) to[i * columns + j] = from[i + j * across];
+                   }
+                 }
+               });
+}
+
 template <typename T>
 void StridedCopy::run_as(const T* source, T* destination) const {
   if (outer_ == 0 || shape_.size() == 0) return;
-  if (tiled_ >= 0) {
+  const std::int64_t columns = shape_[shape_.rank() - 1];
+  if (tiled_ >= 0 && columns == 2) {
+    run_few<T, 2>(source, destination);
+  } else if (tiled_ >= 0 && columns == 3) {
+    run_few<T, 3>(source, destination);
+  } else if (tiled_ >= 0) {
     run_tiles(source, destination);
   } else {
     run_rows(source, destination);

@@ -1,5 +1,6 @@
 // Copies a box of elements between two strided layouts: what transpose and the slices are made of.
-// Bytes: each element read and written once, in whole rows or in 32 x 32 tiles that fit L1.
+// Bytes: each element read and written once, in whole rows, in 32 x 32 tiles that fit L1, or side by side
+// where a row of the destination has two or three.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,8 @@ class StridedCopy {
   void run_rows(const T* source, T* destination) const;
   template <typename T>
   void run_tiles(const T* source, T* destination) const;
+  template <typename T, int columns>
+  void run_few(const T* source, T* destination) const;
   // Of element `index` of the outer box: all axes but the last, and but `tiled_` where tiles are used.
   Offsets locate(std::int64_t index) const;
 

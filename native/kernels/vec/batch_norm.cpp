@@ -21,6 +21,7 @@ constexpr std::int64_t kLeastWidth = 64;   // numbers of a row, so that vectors 
 constexpr std::int64_t kMostBlocks = 256;  // of partial sums
 constexpr std::int64_t kRun = 16 * 1024;   // numbers of one channel that are summed in float32
 constexpr std::int64_t kPad = 16;          // floats; parameters are padded to it
+constexpr std::size_t kStreamedBytes = std::size_t{12} << 20;  // of a result that passes the caches by
 
 bool is_half(DType dtype) { return dtype == DType::bfloat16 || dtype == DType::float16; }
 
@@ -159,6 +160,7 @@ class BatchNormKernel final : public Kernel {
         relu_(request.attributes.string("activation") == "relu"),
         residual_(request.inputs.size() > 3),
         dtype_(request.inputs[0].dtype),
+        streams_(request.inputs[0].bytes() > kStreamedBytes),
         functions_(isa().batch_norm(dtype_)) {}
 
   std::size_t scratch_bytes() const override { return BatchNormScratch::bytes(layout_, 3); }
@@ -199,6 +201,7 @@ class BatchNormKernel final : public Kernel {
     call.one_channel = layout_.one_channel();
     call.width = call.one_channel ? count : layout_.width;
     call.relu = relu_;
+    call.streams = streams_;
     return call;
   }
 
@@ -233,6 +236,7 @@ class BatchNormKernel final : public Kernel {
   double eps_;
   bool relu_, residual_;
   DType dtype_;
+  bool streams_;
   BatchNormFunctions functions_;
 };
 
@@ -246,6 +250,7 @@ class BatchNormBackwardKernel final : public Kernel {
         relu_(request.attributes.string("activation") == "relu"),
         residual_(request.outputs.size() > 3),
         dtype_(request.inputs[1].dtype),
+        streams_(request.inputs[1].bytes() > kStreamedBytes),
         functions_(isa().batch_norm(dtype_)) {}
 
   std::size_t scratch_bytes() const override { return BatchNormScratch::bytes(layout_, kParameters); }
@@ -289,6 +294,7 @@ class BatchNormBackwardKernel final : public Kernel {
     call.one_channel = layout_.one_channel();
     call.width = call.one_channel ? count : layout_.width;
     call.relu = relu_;
+    call.streams = streams_;
     call.mean = scratch.parameter(mean) + entry;
     call.scale = scratch.parameter(scale) + entry;
     call.beta = scratch.parameter(beta) + entry;
@@ -339,6 +345,7 @@ class BatchNormBackwardKernel final : public Kernel {
   double eps_;
   bool relu_, residual_;
   DType dtype_;
+  bool streams_;
   BatchNormFunctions functions_;
 };
 

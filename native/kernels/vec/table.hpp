@@ -115,6 +115,7 @@ struct LayerNormFunctions {
 struct BatchNormCall {
   std::int64_t count = 0, width = 1;
   bool one_channel = false, relu = false;
+  bool streams = false;  // what is written is larger than the caches
   const void* x = nullptr;
   const void* residual = nullptr;     // added in front of the relu, or null
   const void* g = nullptr;            // gradient of the result

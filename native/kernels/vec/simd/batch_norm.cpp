@@ -22,6 +22,19 @@ void for_rows(int64_t count, int64_t width, const Body& body) {
   if (at < count) body.template operator()<1>(at, count - at);
 }
 
+// Whether vectors of `to`, and of every row behind it, may pass the caches by.
+template <typename S>
+bool streams(const BatchNormCall& call, const void* to) {
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(typename S::type));
+  return call.streams && is_aligned(to) && (call.one_channel || call.width * kBytes % kVectorBytes == 0);
+}
+
+template <typename S, bool whole>
+void write(bool past_caches, typename S::type* to, int64_t lanes, f32 v) {
+  if (whole && past_caches) return S::stream(to, v);
+  store_vector<S, whole>(to, lanes, v);
+}
+
 // ------------------------------------------------------------------------------------------------ statistics
 
 // Sums are taken of x - shift, the shift being the mean of the first rows: nothing cancels, whatever the
@@ -115,6 +128,7 @@ void normalize(const BatchNormCall& call) {
   const auto* x = static_cast<const typename S::type*>(call.x);
   const auto* other = static_cast<const typename S::type*>(call.residual);
   auto* result = static_cast<typename S::type*>(call.result);
+  const bool past_caches = streams<S>(call, result);
   for_rows(call.count, call.width, [&]<int64_t rows>(int64_t at, int64_t some) {
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t first = at + row * call.width;
@@ -122,10 +136,11 @@ void normalize(const BatchNormCall& call) {
         f32 y = normalized<one_channel, whole>(call, load_vector<S, whole>(x + first + j, lanes), j, lanes);
         if constexpr (residual) y += load_vector<S, whole>(other + first + j, lanes);
         if constexpr (relu) y = select(y < 0.0f, f32{}, y);  // NaN stays
-        store_vector<S, whole>(result + first + j, lanes, y);
+        write<S, whole>(past_caches, result + first + j, lanes, y);
       });
     }
   });
+  if (past_caches) end_streams();
 }
 
 template <typename S, bool one_channel>
@@ -162,6 +177,7 @@ void column_sums(const BatchNormCall& call) {
   const auto* x = static_cast<const typename S::type*>(call.x);
   auto* kept = static_cast<typename S::type*>(call.residual_gradient);
   const int64_t width = call.width;
+  const bool past_caches = streams<S>(call, kept);
   float* __restrict sums = call.first_sum;
   float* __restrict products = call.second_sum;
   for (int64_t j = 0; j < width; ++j) sums[j] = products[j] = 0;
@@ -174,7 +190,7 @@ void column_sums(const BatchNormCall& call) {
         const int64_t first = at + row * width;
         const f32 value = load_vector<S, whole>(x + first + j, lanes);
         const f32 g = masked_gradient<S, mask, false, whole>(call, value, first, j, lanes);
-        if constexpr (mask == Mask::result) store_vector<S, whole>(kept + first + j, lanes, g);
+        if constexpr (mask == Mask::result) write<S, whole>(past_caches, kept + first + j, lanes, g);
         sum += g;
         product = fma(g, value - center, product);
       }
@@ -182,6 +198,7 @@ void column_sums(const BatchNormCall& call) {
       store_vector<Float32, whole>(products + j, lanes, product);
     });
   });
+  if (past_caches) end_streams();
 }
 
 template <typename S, Mask mask>
@@ -205,6 +222,7 @@ template <typename S, Mask mask, bool one_channel>
 void gradient(const BatchNormCall& call) {
   const auto* x = static_cast<const typename S::type*>(call.x);
   auto* result = static_cast<typename S::type*>(call.result);
+  const bool past_caches = streams<S>(call, result);
   for_rows(call.count, call.width, [&]<int64_t rows>(int64_t at, int64_t some) {
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t first = at + row * call.width;
@@ -215,10 +233,11 @@ void gradient(const BatchNormCall& call) {
         const f32 scaled = fma(g, parameter<one_channel, whole>(call.scale, j, lanes),
                                -parameter<one_channel, whole>(call.shift, j, lanes));
         const f32 y = fma(d, -parameter<one_channel, whole>(call.slope, j, lanes), scaled);
-        store_vector<S, whole>(result + first + j, lanes, y);
+        write<S, whole>(past_caches, result + first + j, lanes, y);
       });
     }
   });
+  if (past_caches) end_streams();
 }
 
 template <typename S>

@@ -54,6 +54,15 @@ inline void stream_vector(float* to, f32 v) {
   MXPIPE_ISA::store(to, v);
 #endif
 }
+inline void stream_vector(std::uint16_t* to, HalfBits v) {
+#if defined(__AVX512F__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), __m256i(v));
+#elif defined(__AVX2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), __m128i(v));
+#else
+  MXPIPE_ISA::store(to, v);
+#endif
+}
 inline void end_streams() {
 #if defined(__x86_64__)
   _mm_sfence();
@@ -76,7 +85,7 @@ struct Half {
   static f32 load(const type* from, std::int64_t count) { return widen(load_first(from, count)); }
   static void store(type* to, f32 v) { MXPIPE_ISA::store(to, narrow(v)); }
   static void store(type* to, std::int64_t count, f32 v) { store_first(to, count, narrow(v)); }
-  static void stream(type* to, f32 v) { MXPIPE_ISA::store(to, narrow(v)); }
+  static void stream(type* to, f32 v) { stream_vector(to, narrow(v)); }
 };
 using Bfloat16 = Half<from_bfloat16, to_bfloat16>;
 using Float16 = Half<from_float16, to_float16>;

@@ -5,11 +5,18 @@ under 8 KB. Who calls it: Airflow's workers and triggerer, through DAGs such as 
 
 ::
 
-    hooks/mxpipe.py      where things are: run root, tracking server (connection type ``mxpipe``)
-    operators/           champion, data, train, evaluate, registry, serve: one file a group of stages
-    triggers/job.py      waits for a training job in the triggerer, with progress in the task's log
-    keys.py              the idempotency key K of a run
-    errors.py            which errors Airflow may retry
+    hooks/            where things are: run root, tracking server, launcher (connection type ``mxpipe``)
+    operators/        one file a group of stages; base.py is what they share
+    decorators/       ``@task.mxpipe_train``, ``@task.mxpipe_evaluate``
+    sensors/          wait within a run for a version or for drift
+    triggers/         the same, and training jobs, in the triggerer; their import paths never change
+    assets/           ``mxpipe://`` addresses
+    links/            from a task's page to MLflow, a report, a server
+    notifications/    tell people what a gate has decided
+    patterns.py       runs of stages that most pipelines share
+    keys.py           the idempotency key K of a run
+    errors.py         which errors Airflow may retry
+    lineage.py        what a stage has read and made, for OpenLineage
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mxpipe.errors import GateRejectedError, SnapshotCorruptError
+from mxpipe.errors import GateRejectedError, ServingError, SnapshotCorruptError
 from mxpipe_airflow.keys import digest_json
 from mxpipe_airflow.lineage import Data, Lineage
 from mxpipe_airflow.operators.base import Manifest, MxpipeOperator
@@ -98,7 +98,7 @@ class MxpipeInfraValidateOperator(MxpipeOperator):
         self.memory_megabytes = memory_megabytes
         self.start_seconds = start_seconds
         self.tolerance = tolerance
-        self._state_file: Path | None = None
+        self._measuring = False
 
     def run_stage(self, context: Context) -> Manifest:
         """Measure, or find the measurement of the same model and bounds."""
@@ -137,20 +137,22 @@ class MxpipeInfraValidateOperator(MxpipeOperator):
         """Start the server, ask, and end it whatever happens."""
         from mxpipe.serve import process
 
-        self._state_file = place / "server.json"
+        state_file = place / "server.json"
         began = time.perf_counter()
+        self._measuring = True
         try:
             handle = process.start(
                 model=self.candidate["model_uri"],
                 name="candidate",
-                state_file=self._state_file,
+                state_file=state_file,
                 timeout=float(self.start_seconds),
             )
             started = time.perf_counter() - began
             measured = self._ask(handle.url, names)
             memory = _resident_megabytes(handle.pid)
         finally:
-            process.stop(self._state_file, timeout=5.0)
+            self._measuring = False
+            process.stop(state_file, timeout=2.0)
         _require("the server's memory in MB", memory, self.memory_megabytes)
         return {**measured, "start_seconds": round(started, 3), "memory_megabytes": round(memory, 1)}
 
@@ -188,11 +190,9 @@ class MxpipeInfraValidateOperator(MxpipeOperator):
         }
 
     def on_kill(self) -> None:
-        """End the server."""
-        from mxpipe.serve import process
-
-        if self._state_file is not None:
-            process.stop(self._state_file, timeout=1.0)
+        """Leave the measuring, which ends the server: a handler cannot wait for locks that it interrupts."""
+        if self._measuring:
+            raise ServingError("[infra] the candidate must be looked at; the task was ended meanwhile.")
 
     def lineage(self, manifest: Manifest) -> Lineage:
         """The candidate and the rows that it was asked for."""

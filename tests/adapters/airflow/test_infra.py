@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,26 @@ def test_another_model_than_the_judged_one_is_refused(start_run: Any, judged: di
     assert "must be the judged model, aa" in str(outcome.error)
     judged["verdict"] = {"decision": "REJECT", "reasons": ["It is worse."]}
     assert start_run("stages", **judged).attempt("infra_validate").state == "skipped"
+
+
+def test_ending_the_task_ends_the_server(
+    root: Path, start_run: Any, judged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mxpipe_airflow.operators import infra
+
+    def ask(*_: Any) -> None:
+        assert servers()
+        os.kill(os.getpid(), signal.SIGTERM)  # as Airflow does
+        time.sleep(30)
+
+    monkeypatch.setattr(infra, "ask", ask)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        outcome = start_run("stages", **judged).attempt("infra_validate")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "the task was ended meanwhile" in str(outcome.error)
+    assert not servers()
 
 
 @pytest.mark.slow

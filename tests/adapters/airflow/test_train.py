@@ -49,7 +49,7 @@ def jobs(root: Path) -> list[tuple[str, Any]]:
     return LocalLauncher(root / "jobs").list()
 
 
-def wait_until(condition: Any, seconds: float = 60.0) -> Any:
+def wait_until(condition: Any, seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it took too long"

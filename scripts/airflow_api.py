@@ -21,7 +21,7 @@ class AirflowApi:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = httpx.Client(base_url=f"{url}/api/v2", timeout=60.0)
+        self._client = httpx.Client(base_url=f"{url}/api/v2", timeout=180.0)
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """One request; returns the parsed answer.
@@ -33,7 +33,7 @@ class AirflowApi:
             answer = self._client.request(method, path, json=body, params=query)
             if answer.status_code != 401:
                 break
-            token = httpx.get(f"{self._url}/auth/token", timeout=60.0).json()["access_token"]
+            token = httpx.get(f"{self._url}/auth/token", timeout=180.0).json()["access_token"]
             self._client.headers["Authorization"] = f"Bearer {token}"
         if answer.is_error:
             raise RuntimeError(

@@ -64,7 +64,8 @@ def log_folder_once(
     from mxpipe.model import load_model
     from mxpipe_mlflow.flavor import save_model
 
-    known = _of_run(client, run_id, f"tags.`{KEY_TAG}` = {quoted(key)}")
+    condition = f"tags.`{KEY_TAG}` = {quoted(key)}"
+    known = _of_run(client, run_id, condition)
     if known:
         return known[0]
     model = load_model(folder)  # before anything is made on the server
@@ -83,14 +84,18 @@ def log_folder_once(
         save_model(model, local, mlflow_model=description, input_example=input_example, signature=signature)
         client.log_model_artifacts(logged.model_id, str(local))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    # Only now can it be found: an attempt that was killed above leaves a pending one that nobody takes.
+    # Only now can it be found. An attempt that was killed above has left a pending one: it has failed. One that is
+    # at work on another machine after all makes itself ready in the end.
+    for left in _of_run(client, run_id, condition, "PENDING"):
+        if left.model_id != logged.model_id:
+            client.finalize_logged_model(left.model_id, "FAILED")
     return client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _of_run(client: MlflowClient, run_id: str, condition: str) -> list[LoggedModel]:
-    """The ready models of a run, oldest first."""
+def _of_run(client: MlflowClient, run_id: str, condition: str, status: str = "READY") -> list[LoggedModel]:
+    """The models of a run that are ready, or in another status, oldest first."""
     experiment_id = client.get_run(run_id).info.experiment_id
     query = f"source_run_id = {quoted(run_id)} and {condition}"
     models = client.search_logged_models([experiment_id], filter_string=query)
-    ready = [model for model in models if model.status.name == "READY"]
-    return sorted(ready, key=lambda model: model.creation_timestamp)
+    found = [model for model in models if model.status.name == status]
+    return sorted(found, key=lambda model: model.creation_timestamp)

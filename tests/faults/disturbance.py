@@ -239,7 +239,7 @@ class Training:
         """What became of it, once all that is on its way has arrived; a minute is given to that.
 
         Args:
-            task: The train task's ``state`` and ``try_number``; as Airflow's API has them by default.
+            task: ``state`` and ``try_number`` of the task in question; by default those of the train task.
         """
         if task is None:
             self.wait_for_runs()
@@ -280,6 +280,13 @@ class Training:
         """The steps of the one run's loss, as MLflow has them; it orders them by the clock."""
         (run,) = self.runs()
         return sorted(point.step for point in self._client().get_metric_history(run.info.run_id, "loss"))
+
+    def logged_models(self) -> list[str]:
+        """Statuses of the experiment's models, registered or not."""
+        client = self._client()
+        found = client.get_experiment_by_name(self.name)
+        models = client.search_logged_models([found.experiment_id]) if found else []
+        return [model.status.name for model in models]
 
     def versions(self) -> int:
         """How many versions were registered."""

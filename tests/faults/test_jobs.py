@@ -46,6 +46,23 @@ def test_sigkill_of_the_worker(
     assert "goes on with the job" in training.log(2)
 
 
+def test_sigkill_of_the_worker_that_registers(
+    make_training: Callable[..., Any], standalone: Any, snapshot: Any, matrix: Any
+) -> None:
+    """As soon as MLflow has the model: its retry must find it again, and its version if there is one."""
+    training = make_training()
+    training.start(snapshot, pace=0.0)
+    wait_until(training.logged_models, "the model in MLflow")
+    for pid in with_parent(training.task("register")["pid"], standalone):
+        kill(pid)
+    training.wait_for_runs()
+    task = training.task("register")
+    outcome = matrix["SIGKILL of the worker that registers"] = training.outcome(task)
+    assert outcome == FINISHED.but(attempts=2)
+    assert training.logged_models().count("READY") == 1
+    assert "PENDING" not in training.logged_models()
+
+
 def test_sigkill_of_the_triggerer(
     make_training: Callable[..., Any], standalone: Any, snapshot: Any, matrix: Any
 ) -> None:

@@ -84,8 +84,8 @@ def log_folder_once(
         save_model(model, local, mlflow_model=description, input_example=input_example, signature=signature)
         client.log_model_artifacts(logged.model_id, str(local))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    # Only now can it be found. An attempt that was killed above has left a pending one: it has failed. One that is
-    # at work on another machine after all makes itself ready in the end.
+    # Only now can it be found. An attempt that was killed above has left a pending one: it has failed. One
+    # that is at work on another machine after all makes itself ready in the end.
     for left in _of_run(client, run_id, condition, "PENDING"):
         if left.model_id != logged.model_id:
             client.finalize_logged_model(left.model_id, "FAILED")

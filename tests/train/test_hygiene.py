@@ -114,8 +114,9 @@ def test_the_reaper_settles_jobs_without_a_process_and_removes_what_they_left(
     handle = start(launcher, make_spec(**LONG))
     at_work = start(launcher, make_spec(**LONG, seed=3), "other")
     run = launcher.run_directory(handle.id)
-    process_of(run).signal(signal.SIGKILL)
-    wait_until(lambda: not run.is_lease_held())
+    killed = process_of(run)
+    killed.signal(signal.SIGKILL)
+    wait_until(lambda: not run.is_lease_held() and not killed.is_alive())  # the lease goes a moment before
     for folder in (run.path, run.checkpoints_path):
         (folder / ".half.1.0.partial").mkdir()
         (folder / ".half.1.0.partial" / "weights").write_bytes(b"x" * 1000)

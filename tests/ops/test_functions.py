@@ -485,3 +485,13 @@ def test_batch_norm_of_images_larger_than_the_caches(dtype: str, axis: int) -> N
 
     for large, small in zip(both(copies), both(1), strict=True):
         np.testing.assert_allclose(large, small, atol=1e-4 if dtype == "float32" else 3e-2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("channels", "out"), [(64, 256), (256, 64), (256, 128), (128, 256)])
+def test_weight_gradients_of_1x1_convolutions(channels: int, out: int, stride: int) -> None:
+    x, g = numbers(2, 8, 8, channels), numbers(2, 8 // stride, 8 // stride, out, seed=1)
+    attributes = {"kernel": [1, 1], "stride": [stride, stride], "layout": "NHWC"}
+    result = _native.invoke("convolution_backward_weights", [mx.np.array(x), mx.np.array(g)], attributes)
+    expected = np.einsum("nhwo,nhwc->oc", g, x[:, ::stride, ::stride])
+    np.testing.assert_allclose(result.asnumpy()[:, :, 0, 0], expected, rtol=1e-4, atol=1e-4)

@@ -15,6 +15,7 @@ STAGES = (
     "baselines",
     "evaluate",
     "gate",
+    "infra_validate",
     "register",
     "promote",
     "predict",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mxpipe_airflow.operators.evaluate import MxpipeEvaluateOperator, MxpipeGateOperator
+from mxpipe_airflow.operators.infra import MxpipeInfraValidateOperator
 from mxpipe_airflow.operators.registry import MxpipePromoteOperator, MxpipeRegisterOperator
 
 
@@ -15,12 +16,14 @@ class Challenge(NamedTuple):
     Attributes:
         evaluation: Task ``evaluate``.
         verdict: Task ``gate``.
+        tried: Task ``infra_validate``.
         registered: Task ``register``.
         promoted: Task ``promote``.
     """
 
     evaluation: MxpipeEvaluateOperator
     verdict: MxpipeGateOperator
+    tried: MxpipeInfraValidateOperator
     registered: MxpipeRegisterOperator
     promoted: MxpipePromoteOperator
 
@@ -33,11 +36,13 @@ def challenge(
     split: Any,
     policy: Mapping[str, Any],
     experiment: str | None = None,
+    bounds: Mapping[str, Any] | None = None,
     **judged: Any,
 ) -> Challenge:
-    """Judge a candidate against the champion, and register and promote it if the policy says so.
+    """Judge a candidate against the champion, try it as it will be served, then register and promote it.
 
-    Adds the tasks ``evaluate``, ``gate``, ``register`` and ``promote`` to the DAG (or task group) around it.
+    Adds the tasks ``evaluate``, ``gate``, ``infra_validate``, ``register`` and ``promote`` to the DAG (or
+    task group) around it. What the policy rejects, or what does not serve, is not registered.
 
     Args:
         model_name: Name in the registry.
@@ -46,6 +51,8 @@ def challenge(
         split: What the split stage returned.
         policy: See :class:`mxpipe.train.gate.GatePolicy`.
         experiment: MLflow experiment of the candidate's run; the model's name by default.
+        bounds: Of serving: ``latency_milliseconds, memory_megabytes, ...`` of
+            :class:`~mxpipe_airflow.operators.infra.MxpipeInfraValidateOperator`.
         judged: Further arguments of :class:`~mxpipe_airflow.operators.evaluate.MxpipeEvaluateOperator`:
             ``label_column, task, metric, slices, groups, ...``.
 
@@ -56,7 +63,7 @@ def challenge(
         >>> with DAG("example", schedule=None):
         ...     stages = challenge("late_flights", **parts, policy={}, label_column="late")
         >>> [task.task_id for task in stages]
-        ['evaluate', 'gate', 'register', 'promote']
+        ['evaluate', 'gate', 'infra_validate', 'register', 'promote']
     """
     evaluation = MxpipeEvaluateOperator(
         task_id="evaluate",
@@ -67,6 +74,14 @@ def challenge(
         **judged,
     )
     verdict = MxpipeGateOperator(task_id="gate", evaluation=evaluation.output, policy=policy)
+    tried = MxpipeInfraValidateOperator(
+        task_id="infra_validate",
+        candidate=candidate,
+        evaluation=evaluation.output,
+        holdout_uri=split["holdout_uri"],
+        verdict=verdict.output,
+        **(bounds or {}),
+    )
     registered = MxpipeRegisterOperator(
         task_id="register",
         model_name=model_name,
@@ -83,4 +98,5 @@ def challenge(
         champion=champion,
         verdict=verdict.output,
     )
-    return Challenge(evaluation, verdict, registered, promoted)
+    tried >> registered
+    return Challenge(evaluation, verdict, tried, registered, promoted)

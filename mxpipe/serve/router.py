@@ -36,10 +36,11 @@ Predictions = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Routes:
-    """A split with its versions loaded and warm."""
+    """A split with its versions loaded and warm, and how long it holds; replaced as a whole."""
 
     split: Split = field(default_factory=Split)
     loaded: Mapping[str, LoadedVersion] = field(default_factory=dict)
+    lease: Lease | None = None
 
     @property
     def canary(self) -> LoadedVersion | None:
@@ -73,7 +74,6 @@ class Router:
         self._split_file = split_file
         self._routes = Routes()
         self._changing = threading.Lock()
-        self._lease: Lease | None = None
         self._timer: threading.Timer | None = None
         self._shadow_queue: deque[tuple[LoadedVersion, Columns, Predictions]] = deque()
         self._shadow_limit = shadow_requests
@@ -96,8 +96,8 @@ class Router:
             return
         try:
             with self._changing:
-                self._routes = self._load(split)
-                self._hold(lease)
+                self._routes = self._load(split, lease)
+                self._keep_time()
         except MxpipeError as error:
             logger.warning("the split of the server before is left out: %s", error)
 
@@ -116,7 +116,10 @@ class Router:
             MxpipeError: A version cannot be loaded or written down; the split is as it was.
         """
         with self._changing:
-            routes = self._load(split)
+            held = self._routes
+            before = held.lease.before if held.lease else held.split
+            lease = Lease(before, lease_seconds) if lease_seconds is not None else None
+            routes = self._load(split, lease)
             current = self.slot.current
             for version in routes.loaded.values():
                 if current is not None and version.signature != current.signature:
@@ -124,26 +127,24 @@ class Router:
                         f"[split] version {version.version!r} must take the columns of version "
                         f"{current.version!r} and give its outputs; they differ."
                     )
-            before = self._lease.before if self._lease else self._routes.split
-            lease = Lease(before, lease_seconds) if lease_seconds is not None else None
-            if split != self._routes.split or lease != self._lease:
+            if (split, lease) != (held.split, held.lease):
                 self._write(split, lease)
-            if split != self._routes.split:
-                self._routes = routes
+            self._routes = routes
+            if split != held.split:
                 self.measures.restart()
                 logger.info("split: %s", split.to_json())
-            self._hold(lease)
+            self._keep_time()
         return before
 
     def _write(self, split: Split, lease: Lease | None) -> None:
         if self._split_file is not None:
             write_split(self._split_file, self.slot.source.reference, split, lease)
 
-    def _hold(self, lease: Lease | None) -> None:
-        """Start the time of a lease, or end it."""
+    def _keep_time(self) -> None:
+        """Let the time of the present lease begin, and that of the one before end."""
         if self._timer is not None:
             self._timer.cancel()
-        self._lease, self._timer = lease, None
+        self._timer, lease = None, self._routes.lease
         if lease is not None:
             self._timer = threading.Timer(lease.seconds, lambda: self._lapse(timer))
             timer = self._timer
@@ -152,10 +153,11 @@ class Router:
 
     def _lapse(self, timer: threading.Timer) -> None:
         with self._changing:
-            if self._timer is not timer or self._lease is None:
+            held = self._routes
+            if self._timer is not timer or held.lease is None:
                 return  # renewed at the last moment
-            before = self._lease.before
-            logger.warning("nobody renewed the split %s: %s again", self._routes.split, before)
+            before = held.lease.before
+            logger.warning("nobody renewed the split %s: %s again", held.split, before)
             try:
                 self._routes = self._load(before)
                 self._write(before, None)
@@ -164,14 +166,14 @@ class Router:
                 logger.warning("all requests go to the version that the source names: %s", error)
                 self._routes = Routes()
             self.measures.restart()
-            self._hold(None)
+            self._keep_time()
 
-    def _load(self, split: Split) -> Routes:
+    def _load(self, split: Split, lease: Lease | None = None) -> Routes:
         loaded = {}
         for version in split.versions:
             known = self._routes.loaded.get(version)
             loaded[version] = known or LoadedVersion.load(version, self.slot.source.fetch(version))
-        return Routes(split, loaded)
+        return Routes(split, loaded, lease)
 
     # Requests.
 
@@ -290,14 +292,14 @@ class Router:
 
     def report(self) -> dict[str, Any]:
         """The split, and what was measured of each version since it was set."""
-        current = self.slot.current
+        current, routes = self.slot.current, self._routes
         if current is None:
             raise ServingError(f"[model {self.slot.source.name!r}] must be warm; it is loading.")
         return {
             "model": self.slot.source.name,
             "version": current.version,
-            "split": self.split.to_json(),
-            "before": lease.before.to_json() if (lease := self._lease) else None,
+            "split": routes.split.to_json(),
+            "before": routes.lease.before.to_json() if routes.lease else None,
             "versions": self.measures.report(),
         }
 

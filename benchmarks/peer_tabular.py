@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import mxpipe as mx
-from benchmarks.workloads import Unsupported, compiled_train, dense_weights
+from benchmarks.adapter import compiled_train, dense_weights
+from benchmarks.workloads import Unsupported
 
 
 def dlrm(weights: dict[str, np.ndarray]) -> mx.gluon.HybridBlock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import notes, peer, results, runner, table
 from benchmarks.limits import least_milliseconds
-from benchmarks.peers import OURS, PEERS, QUICK, USUAL, environment
+from benchmarks.peers import OURS, PEERS, QUICK, ROOT, USUAL, environment
 from benchmarks.workloads import WORKLOADS
 
 MACHINE = {"flops": 1e12, "bf16": 2e12, "amx": 0.0, "copy": 4e10, "bytes": 3e10}
@@ -178,6 +179,11 @@ def test_every_workload_has_data_and_a_program():
     assert list(weights)[:2] == ["fc0.weight", "fc0.bias"]
     assert np.abs(weights["fc0.weight"]).max() <= 0.125
     assert WORKLOADS["T1"].flops() == 6 * 256 * (64 * 256 + 256 * 256 + 256)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/peer*.py")), ids=lambda path: path.stem)
+def test_our_programs_can_be_imported(path: Path):
+    importlib.import_module(f"benchmarks.{path.stem}")
 
 
 def test_data_depend_on_their_name_alone():

@@ -40,6 +40,7 @@ from mlflow.protos.databricks_pb2 import (
 from mxpipe.errors import MxpipeError
 from mxpipe.model.storage import publish_folder, write_json
 from mxpipe.serve import process
+from mxpipe.serve.client import direct_opener
 from mxpipe_mlflow.client import locked
 
 FOLDER_VARIABLE = "MXPIPE_DEPLOYMENTS"
@@ -232,9 +233,8 @@ class MxpipeDeploymentClient(BaseDeploymentClient):
             headers={"Content-Type": "application/json"},
             method="POST",
         )
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
         try:
-            with direct.open(request, timeout=60.0) as response:
+            with direct_opener.open(request, timeout=60.0) as response:
                 return PredictionsResponse.from_json(response.read())
         except urllib.error.HTTPError as error:
             code = INVALID_PARAMETER_VALUE if error.code < 500 else None

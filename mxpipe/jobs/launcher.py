@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -69,6 +70,22 @@ class Launcher(Protocol):
 
     def run_directory(self, job_id: str) -> RunDirectory:
         """The job's files; of a job that was never submitted they do not exist."""
+
+
+def wait_by_polling(
+    poll: Callable[[str], JobStatus], job_id: str, timeout: float | None = None, interval: float = 0.1
+) -> JobStatus:
+    """What a launcher's `wait` is where nothing better than looking again and again is to be had.
+
+    Raises:
+        TimeoutError: The job is still active after `timeout` seconds.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while (status := poll(job_id)).state.is_active:
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError(f"[job {job_id}] it must end within {timeout} s; got {status.state}.")
+        time.sleep(interval)
+    return status
 
 
 LAUNCHER_GROUP = "mxpipe.launchers"

@@ -16,7 +16,7 @@ from typing import Any
 from mxpipe.errors import JobError, JobNotFoundError, LeaseHeldError
 from mxpipe.jobs import spawn
 from mxpipe.jobs.imports import search_path
-from mxpipe.jobs.launcher import JobHandle, job_id_of
+from mxpipe.jobs.launcher import JobHandle, job_id_of, wait_by_polling
 from mxpipe.jobs.process import (
     CALLBACKS_VARIABLE,
     TOKEN_VARIABLE,
@@ -248,12 +248,7 @@ class LocalLauncher:
         Raises:
             TimeoutError: It is still active after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (status := self.poll(job_id)).state.is_active:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"[job {job_id}] it must end within {timeout} s; got {status.state}.")
-            time.sleep(interval)
-        return status
+        return wait_by_polling(self.poll, job_id, timeout, interval)
 
     def logs(self, job_id: str, offset: int = 0) -> tuple[str, int]:
         """What the job has printed since a byte offset.

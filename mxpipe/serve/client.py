@@ -13,7 +13,7 @@ from urllib.parse import quote
 from mxpipe.errors import RequestError, ServingError
 
 # A server is on this or another machine's loopback: no proxy of the environment stands between.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+direct_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def read_split(url: str, model: str, timeout: float = 30.0) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _ask(method: str, url: str, model: str, body: Any, timeout: float) -> dict[s
         place, data=content, headers={"Content-Type": "application/json"}, method=method
     )
     try:
-        with _opener.open(request, timeout=timeout) as response:
+        with direct_opener.open(request, timeout=timeout) as response:
             found: dict[str, Any] = json.loads(response.read())
             return found
     except urllib.error.HTTPError as error:

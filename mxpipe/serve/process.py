@@ -26,14 +26,12 @@ from typing import Any
 from urllib.parse import quote
 
 from mxpipe.errors import ServingError
+from mxpipe.serve.client import direct_opener
 from mxpipe.serve.sources import OPTIONS_VARIABLE
 from mxpipe.serve.state import ServerState, process_ticks
 
 # Held so that a child that ends before its parent is reaped, and is not taken for a running server.
 _children: dict[int, subprocess.Popen[bytes]] = {}
-
-# A server is on this or another machine's loopback: no proxy of the environment stands between.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -263,7 +261,7 @@ def _ask_load(state: ServerState, deadline: float) -> None:
         url, data=b"{}", headers={"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with _opener.open(request, timeout=max(1.0, deadline - time.monotonic())) as response:
+        with direct_opener.open(request, timeout=max(1.0, deadline - time.monotonic())) as response:
             response.read()
     except urllib.error.HTTPError as error:
         with suppress(ValueError, KeyError, TypeError):
@@ -275,7 +273,7 @@ def _ask_load(state: ServerState, deadline: float) -> None:
 
 def _get(url: str, timeout: float) -> int:
     try:
-        with _opener.open(url, timeout=timeout) as response:
+        with direct_opener.open(url, timeout=timeout) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mxpipe.jobs.launcher import JobHandle, Launcher, get_launcher, job_id_of
+from mxpipe.jobs.launcher import JobHandle, Launcher, get_launcher, job_id_of, wait_by_polling
 from mxpipe.train.run_directory import RunDirectory
 from mxpipe.train.spec import TrainSpec
 from mxpipe.train.status import JobStatus
@@ -81,12 +80,7 @@ class TrialLauncher:
 
     def wait(self, job_id: str, timeout: float | None = None, interval: float = 0.1) -> JobStatus:
         """Poll until the job is no longer active."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (status := self.poll(job_id)).state.is_active:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"[job {job_id}] it must end within {timeout} s; got {status.state}.")
-            time.sleep(interval)
-        return status
+        return wait_by_polling(self.poll, job_id, timeout, interval)
 
     def cancel(self, job_id: str, timeout: float = 30.0) -> JobStatus:
         """As the other launcher's."""
